@@ -1,0 +1,56 @@
+//! What the SelfTest capability gives: things that no ordinary domain may do, for scenarios that test the kernel
+//! itself. Only `pks_test` holds it.
+
+/// An operation of [`super::Syscall::SelfTest`]; its number is word 1, its arguments follow in words 2 to 6.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum SelfTestOp {
+    /// Accesses memory under a given rights word, in a stub that touches nothing else: address, PKRS word, access (0
+    /// read, 1 write), value to write. Gives: faulted (0 or 1), error code, CR2, value read.
+    Probe = 0,
+    /// The same with CR0.WP clear around the one access. Arguments and results as `Probe`.
+    ProbeWithoutWriteProtect = 1,
+    /// Reads PKRS of a CPU (word 2) with RDMSR. Gives the word as it was for the *interrupted* domain (from the
+    /// record written before the entry changed it), the live word in the kernel, and the CR4 of that CPU.
+    ReadPkrs = 2,
+    /// Maps or unmaps (word 2: 1 or 0) one page U/S=1, R/W with the key in word 3. Gives its address.
+    UserPage = 3,
+    /// Walks the page table at an address. Gives the leaf entry, its level (1 4 KiB, 2 2 MiB, 3 1 GiB), and whether
+    /// U/S is set at all levels. `NotFound` if nothing is mapped.
+    WalkPageTable = 4,
+    /// Takes a breakpoint exception inside the kernel's handler. Gives PKRS in the outer handler before, in the
+    /// inner handler, and in the outer handler after.
+    NestedTrap = 5,
+    /// Writes a value to IA32_PKRS (words 2, 3: low, high) with a fix-up for #GP. Gives faulted, then the value read
+    /// back before the kernel's own word was restored.
+    WritePkrsRaw = 6,
+    /// Counts: gives context switches, PKRS writes, and traps of the CPU in word 2 since boot.
+    Counters = 7,
+    /// Sends an NMI to a CPU (word 2) and waits until it was handled. Gives PKRS in the NMI handler and after it.
+    Nmi = 8,
+    /// Audits all mappings. Gives how many pages were checked and how many rules were broken.
+    Audit = 9,
+    /// Ends QEMU through isa-debug-exit with the code in word 2. `Unsupported` if there is no such device.
+    Exit = 10,
+}
+
+impl SelfTestOp {
+    /// The operation with this number, if there is one.
+    pub const fn from_number(number: u64) -> Option<SelfTestOp> {
+        use SelfTestOp::*;
+        const ALL: [SelfTestOp; 11] = [
+            Probe,
+            ProbeWithoutWriteProtect,
+            ReadPkrs,
+            UserPage,
+            WalkPageTable,
+            NestedTrap,
+            WritePkrsRaw,
+            Counters,
+            Nmi,
+            Audit,
+            Exit,
+        ];
+        if number < ALL.len() as u64 { Some(ALL[number as usize]) } else { None }
+    }
+}
