@@ -1,4 +1,18 @@
-//! What the kernel, the servers and the host tools share.
-#![cfg_attr(not(test), no_std)]
+//! What the Portcullis kernel and its servers have in common.
+//!
+//! The pure part (protection keys, the capability table, sharing classes, the check of server images, frame
+//! bookkeeping, message encoding) is plain safe code without allocation. The kernel runs it as it is, and
+//! the host tests it against naive models. Each of those modules forbids unsafe code for itself; the crate as
+//! a whole cannot, because the server runtime needs some.
+//!
+//! Features: `alloc` for modules that allocate, `rt` for the server runtime (implies `alloc`).
+#![no_std]
 
+#[cfg(any(feature = "alloc", test))]
+extern crate alloc;
+
+pub mod abi;
 pub mod bundle;
+pub mod cap;
+pub mod pkey;
+pub mod table;
