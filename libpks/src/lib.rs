@@ -15,4 +15,5 @@ pub mod abi;
 pub mod bundle;
 pub mod cap;
 pub mod pkey;
+pub mod sharing;
 pub mod table;
