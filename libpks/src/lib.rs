@@ -14,6 +14,9 @@ extern crate alloc;
 pub mod abi;
 pub mod bundle;
 pub mod cap;
+#[cfg(any(feature = "alloc", test))]
+pub mod manifest;
+pub mod elf;
 pub mod pkey;
 pub mod sharing;
 pub mod table;
