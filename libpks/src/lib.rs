@@ -17,6 +17,8 @@ pub mod cap;
 #[cfg(any(feature = "alloc", test))]
 pub mod manifest;
 pub mod elf;
+pub mod frames;
 pub mod pkey;
 pub mod sharing;
 pub mod table;
+pub mod wire;
