@@ -1,2 +1,174 @@
-//! Placeholder until its first code lands.
-fn main() {}
+//! The Portcullis microkernel.
+//!
+//! Bring-up, in order: what the loader tells (`boot`), memory and page tables (`mem`), this CPU (`arch`), the
+//! platform, the other CPUs, the first domain. From then on everything is an event (`trap`).
+#![no_std]
+#![no_main]
+
+mod arch;
+mod boot;
+mod log;
+mod mem;
+mod trap;
+
+use arch::{acpi, apic, clock, cpu, idt, insn, start};
+use boot::Boot;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use spin::Once;
+
+/// What bring-up found out, for all CPUs.
+struct Bringup {
+    boot: Boot,
+    roots: mem::bringup::Roots,
+    features: cpu::Features,
+}
+
+static BRINGUP: Once<Bringup> = Once::new();
+/// CPUs that are up.
+static CPUS_UP: AtomicUsize = AtomicUsize::new(0);
+/// Set when domains may run.
+static GO: AtomicBool = AtomicBool::new(false);
+
+/// Ends bring-up with a message that a person can act on.
+fn give_up(why: core::fmt::Arguments<'_>) -> ! {
+    ::log::error!(target: "boot", "{why}");
+    arch::power::debug_exit(arch::power::EXIT_PANIC);
+    insn::stop()
+}
+
+/// Where the loader enters, on its own page tables and stack.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".init.text")]
+extern "C" fn kernel_start() -> ! {
+    log::start();
+    ::log::info!(target: "boot", "Portcullis {}", env!("CARGO_PKG_VERSION"));
+    let boot = boot::collect().unwrap_or_else(|error| give_up(format_args!("{error}")));
+    let features = cpu::features();
+    if !cpu::can_forbid_execution(features) {
+        give_up(format_args!("this CPU cannot forbid execution (no NX)"));
+    }
+    if !features.pks {
+        // SAFETY: still on the loader's page tables, before any other CPU runs.
+        unsafe { mem::bringup::remove_pkrs_accesses(&boot) };
+    }
+    // SAFETY: the loader's page tables are in force, nothing else runs.
+    let roots = unsafe {
+        idt::fill();
+        mem::bringup::build(&boot)
+    };
+    let roots = roots.unwrap_or_else(|error| give_up(format_args!("{error}")));
+    let root = roots[0];
+    BRINGUP.call_once(|| Bringup { boot, roots, features });
+    // SAFETY: `build` made this root with the image and a window.
+    unsafe { start::continue_on_root(root, first_cpu_main) }
+}
+
+fn bringup() -> &'static Bringup {
+    BRINGUP.get().expect("set before any CPU leaves the loader's page tables")
+}
+
+#[unsafe(link_section = ".init.text")]
+fn set_up_this_cpu(number: usize) {
+    let Bringup { roots, features, .. } = bringup();
+    // SAFETY: this CPU runs on its own root and comes here once.
+    if let Err(error) = unsafe { start::set_up_cpu(roots[number], *features) } {
+        give_up(format_args!("CPU {number}: {error}"));
+    }
+}
+
+/// The bootstrap CPU, on the kernel's own page tables.
+#[unsafe(link_section = ".init.text")]
+extern "C" fn first_cpu_main() -> ! {
+    // SAFETY: this CPU has just loaded the root that `build` made.
+    unsafe { mem::bringup::leave_loader_map() };
+    set_up_this_cpu(0);
+    let Bringup { boot, features, .. } = bringup();
+    report(boot, *features);
+    let platform = acpi::read(boot.rsdp);
+    start_apic();
+    start_clock();
+    CPUS_UP.store(1, Ordering::SeqCst);
+    start_other_cpus(boot);
+    ::log::info!(target: "boot", "{} CPUs, {platform:?}", CPUS_UP.load(Ordering::SeqCst));
+    GO.store(true, Ordering::SeqCst);
+    panic!("end of bring-up");
+}
+
+fn report(boot: &Boot, features: cpu::Features) {
+    ::log::info!(target: "boot", "loaded by {}, command line \"{}\"", boot.loader, boot.command_line);
+    let mib = mem::with(|memory| memory.frames_total) / 256;
+    ::log::info!(target: "mem", "{mib} MiB, {} paging levels, own page tables", boot.levels);
+    if features.pks {
+        ::log::info!(target: "pks", "CR4.PKS on, 16 keys, PKRS {}", libpks::pkey::Pkrs::DEFAULT);
+    } else {
+        ::log::warn!(target: "pks", "this CPU has no protection keys for supervisor pages; isolation: NONE");
+    }
+    if boot.cpus_left_out > 0 {
+        ::log::warn!(target: "boot", "{} CPUs are left parked: the kernel keeps {}", boot.cpus_left_out, boot::MAX_CPUS);
+    }
+}
+
+#[unsafe(link_section = ".init.text")]
+fn start_apic() {
+    let (base, x2apic) = cpu::local_apic_base();
+    if x2apic {
+        give_up(format_args!("firmware left the local APIC in x2APIC mode, which this kernel does not use"));
+    }
+    let registers = mem::with(|memory| memory.map_device(base, 4096));
+    let registers = registers.unwrap_or_else(|error| give_up(format_args!("local APIC: {error}")));
+    // SAFETY: just mapped, uncached.
+    unsafe { apic::set_registers(registers) };
+    apic::start();
+}
+
+#[unsafe(link_section = ".init.text")]
+fn start_clock() {
+    let mut count = 0;
+    let (measured, ns) = clock::measure(apic::start_count, || count = apic::current_count());
+    apic::end_count(ns, count);
+    if !measured.by_pit {
+        ::log::warn!(target: "time", "no PIT to measure the clock with; 1 GHz is assumed");
+    }
+    ::log::info!(target: "time", "TSC {} MHz, local APIC timer {} MHz", measured.tsc_hz / 1_000_000, apic::timer_hz() / 1_000_000);
+}
+
+/// Starts the other CPUs one after the other; one that does not come is left out.
+#[unsafe(link_section = ".init.text")]
+fn start_other_cpus(boot: &Boot) {
+    const PATIENCE_NS: u64 = 2_000_000_000;
+    for (number, cpu) in boot.cpus.iter().enumerate().skip(1) {
+        let root = bringup().roots[number];
+        // SAFETY: the loader's CPU waits at this mailbox; the root is complete before the entry is written.
+        unsafe {
+            mem::write_mailbox(cpu.mailbox + boot::MAILBOX_EXTRA, root);
+            mem::write_mailbox(cpu.mailbox + boot::MAILBOX_ENTRY, start::other_cpu_start as *const () as u64);
+        }
+        let begin = clock::now_ns();
+        while CPUS_UP.load(Ordering::SeqCst) == number {
+            if clock::now_ns() - begin > PATIENCE_NS {
+                give_up(format_args!("CPU {number} (APIC {}) does not start", cpu.apic_id));
+            }
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Another CPU, on the kernel's own page tables.
+#[unsafe(link_section = ".init.text")]
+extern "C" fn other_cpu_main() -> ! {
+    let number = arch::window::cpu();
+    set_up_this_cpu(number);
+    apic::start();
+    CPUS_UP.fetch_add(1, Ordering::SeqCst);
+    while !GO.load(Ordering::SeqCst) {
+        core::hint::spin_loop();
+    }
+    insn::stop()
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    log::panic_line(format_args!("KERNEL PANIC on CPU {}: {info}", arch::window::cpu()));
+    arch::power::debug_exit(arch::power::EXIT_PANIC);
+    insn::stop()
+}

@@ -37,6 +37,13 @@ impl<'a> FrameBitmap<'a> {
         Self { words, free: 0, next: 0 }
     }
 
+    /// The same frames in words that say already which are free, such as those of another bitmap that are now
+    /// seen at another address.
+    pub fn adopt(words: &'a mut [u64]) -> Self {
+        let free = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        Self { words, free, next: 0 }
+    }
+
     /// How many frames the bitmap knows of.
     #[must_use]
     pub const fn frames(&self) -> u64 {

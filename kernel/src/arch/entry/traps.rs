@@ -1,0 +1,162 @@
+//! One stub a vector, the event levels, and what happens when a check fails.
+
+use super::super::window;
+use super::super::record::{self, Record};
+use super::exit::trap_exit;
+use super::nmi::nmi_entry;
+use super::*;
+use crate::trap::{kernel_event, kernel_nested};
+
+/// An event level: the slot's registers are saved, the kernel's word is written and checked, DEPTH is committed.
+/// At DEPTH > 0 the kernel itself was interrupted.
+macro_rules! event_level {
+    ($(#[$meta:meta])* $name:ident, $slot:literal, $level:literal, $nested:path) => {
+        stub! {
+            $(#[$meta])*
+            ".entry" $name [gate_bad = gate_bad, nested = $nested, event = kernel_event, exit = trap_exit]
+            save3!($slot),
+            take_evidence!($slot),
+            write_pkrs!(),
+            range_begin!(),
+            bad_unless_written!(".LWORD"),
+            "lfence",
+            "cli",
+            "cmp dword ptr [.LDEPTH], 0",
+            "jne {nested}",
+            "mov dword ptr [.LDEPTH], 1",
+            range_end!(),
+            own_stack!("KSTK"),
+            save_rest!("REC"),
+            take_slot!($slot, "REC"),
+            concat!("mov qword ptr [.LREC+.LrLVL], ", $level),
+            "mov rdi, .LREC",
+            "xor ebp, ebp",
+            "call {event}",
+            "jmp {exit}",
+        }
+    };
+}
+
+/// A trap inside the kernel: PKRS stays, the record is another one, and the handler either mends or stops.
+macro_rules! nested_level {
+    ($(#[$meta:meta])* $name:ident, $slot:literal, $level:literal) => {
+        stub! {
+            $(#[$meta])*
+            ".entry" $name [nested = kernel_nested]
+            "inc dword ptr [.LDEPTH]",
+            own_stack!("XSTK"),
+            save_rest!("NESTREC"),
+            take_slot!($slot, "NESTREC"),
+            concat!("mov qword ptr [.LNESTREC+.LrLVL], ", $level),
+            "mov rdi, .LNESTREC",
+            "xor ebp, ebp",
+            "call {nested}",
+            put_slot!($slot, "NESTREC", "0x200cd5", "0x10002"),
+            load_rest!("NESTREC"),
+            "dec dword ptr [.LDEPTH]",
+            load3!($slot),
+            concat!("mov rsp, .L", $slot, "-40"),
+            "iretq",
+        }
+    };
+}
+
+event_level! {
+    /// #DF.
+    level2, "S2", "2", nested2
+}
+event_level! {
+    /// #MC, or INT 18.
+    level3, "S3", "3", nested3
+}
+event_level! {
+    /// #DB.
+    level4, "S4", "4", nested4
+}
+event_level! {
+    /// All other exceptions.
+    level5, "S5", "5", nested5
+}
+event_level! {
+    /// Interrupts.
+    level6, "S6", "6", nested6
+}
+nested_level! {
+    /// #DF inside the kernel.
+    nested2, "S2", "2"
+}
+nested_level! {
+    /// #MC inside the kernel.
+    nested3, "S3", "3"
+}
+nested_level! {
+    /// #DB inside the kernel: also a TF that came in before POPFQ. It leaves without TF.
+    nested4, "S4", "4"
+}
+nested_level! {
+    /// A fault inside the kernel: a probe's, or a bug.
+    nested5, "S5", "5"
+}
+nested_level! {
+    /// An interrupt inside the kernel: a bug, for interrupts are off there.
+    nested6, "S6", "6"
+}
+
+stub! {
+    /// One entry of 16 bytes for each vector: its number goes into the slot.
+    ".entry.vectors" vectors [nmi = nmi_entry, l2 = level2, l3 = level3, l4 = level4, l5 = level5, l6 = level6]
+    ".set trap_vector, 0",
+    ".rept 256",
+    ".p2align 4",
+    ".if trap_vector == 1",
+    "mov byte ptr [.LS4-96], 1",
+    "jmp {l4}",
+    ".elseif trap_vector == 2",
+    "jmp {nmi}",
+    ".elseif trap_vector == 8",
+    "mov byte ptr [.LS2-96], 8",
+    "jmp {l2}",
+    ".elseif trap_vector == 18",
+    "mov byte ptr [.LS3-96], 18",
+    "jmp {l3}",
+    ".elseif trap_vector < 32",
+    "mov byte ptr [.LS5-96], trap_vector",
+    "jmp {l5}",
+    ".else",
+    "mov byte ptr [.LS6-96], trap_vector",
+    "jmp {l6}",
+    ".endif",
+    ".set trap_vector, trap_vector+1",
+    ".endr",
+}
+
+/// Address of the stub of vector 0; the others follow, [`STUB_BYTES`] each.
+pub(crate) fn vectors_address() -> u64 {
+    vectors as *const () as u64
+}
+
+/// Bytes of a vector's stub.
+pub(crate) const STUB_BYTES: u64 = 16;
+
+stub! {
+    /// A check failed: takes the kernel's word again, commits, and blames the current thread's domain.
+    ".entry" gate_bad [gate_bad = gate_bad, nested = nested6, event = kernel_event, exit = trap_exit]
+    "mov ecx, .LPKRS",
+    "xor edx, edx",
+    "mov eax, .LWORD",
+    write_pkrs!(),
+    range_begin!(),
+    bad_unless_written!(".LWORD"),
+    "lfence",
+    "cli",
+    "cmp dword ptr [.LDEPTH], 0",
+    "jne {nested}",
+    "mov dword ptr [.LDEPTH], 1",
+    range_end!(),
+    own_stack!("KSTK"),
+    "mov qword ptr [.LREC+.LrVEC], 0x103",
+    "mov rdi, .LREC",
+    "xor ebp, ebp",
+    "call {event}",
+    "jmp {exit}",
+}

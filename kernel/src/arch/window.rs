@@ -1,0 +1,162 @@
+//! The CPU window: the last GiB of the address space, mapped differently on every CPU.
+//!
+//! Entry code reaches it by sign-extended absolute displacement, so it needs no register and trusts none. Because
+//! only this CPU maps these frames here, no other CPU can forge a trap frame while this one is using it.
+//!
+//! | page | rights, key | content |
+//! |---|---|---|
+//! | 0 | read-only, 0 | [`Constants`]: what exits compare with |
+//! | 1 | read-write, 1 | [`PerCpu`]: depth, records |
+//! | 2 | read-write, 1 | page 0 again, for the kernel to write |
+//! | 3 | read-write, 0 | the trap slots: the only pages that every domain can write |
+//! | 4 | read-only, 0 | GDT and TSS |
+//! | 0x10.. | read-write, 1 | stacks, a guard page below each |
+
+use super::record::Record;
+use core::mem::offset_of;
+
+/// First address of the window.
+pub(crate) const BASE: u64 = 0xffff_ffff_c000_0000;
+
+/// Address of [`Constants`] as every domain may read it.
+pub(crate) const CONSTANTS: u64 = BASE;
+/// Address of [`PerCpu`].
+pub(crate) const PER_CPU: u64 = BASE + 0x1000;
+/// Address of [`Constants`] as the kernel writes it.
+pub(crate) const CONSTANTS_ALIAS: u64 = BASE + 0x2000;
+/// The page of trap slots.
+pub(crate) const SLOTS: u64 = BASE + 0x3000;
+/// The page of GDT and TSS.
+pub(crate) const TABLES: u64 = BASE + 0x4000;
+
+/// Bytes of a trap slot. Slot `n` ends at [`slot_top`]`(n)`, which is what the TSS holds as stack `n`.
+pub(crate) const SLOT_BYTES: u64 = 0x200;
+
+/// Pages of each stack, lowest first, and where it ends.
+pub(crate) struct Stack {
+    /// Address of the first mapped page.
+    pub(crate) bottom: u64,
+    /// The stack pointer at the start.
+    pub(crate) top: u64,
+}
+
+/// The stack of the event kernel.
+pub(crate) const KERNEL_STACK: Stack = Stack { bottom: BASE + 0x1_0000, top: BASE + 0x2_0000 };
+/// The stack of the NMI handler.
+pub(crate) const NMI_STACK: Stack = Stack { bottom: BASE + 0x2_4000, top: BASE + 0x2_8000 };
+/// The stack of a trap inside the kernel.
+pub(crate) const NESTED_STACK: Stack = Stack { bottom: BASE + 0x2_c000, top: BASE + 0x3_0000 };
+/// All of them.
+pub(crate) const STACKS: [&Stack; 3] = [&KERNEL_STACK, &NMI_STACK, &NESTED_STACK];
+
+/// Where slot `n` (1 to 6, the IST index) ends.
+pub(crate) const fn slot_top(n: u64) -> u64 {
+    SLOTS + n * SLOT_BYTES
+}
+
+/// What an exit to a domain compares with, in memory that no domain can write.
+#[repr(C)]
+pub(crate) struct Constants {
+    /// Reserved for the connection table of bound calls.
+    pub(crate) connections: u64,
+    /// CELL: the rights word of the domain that runs on this CPU.
+    pub(crate) cell: u64,
+    /// TOPP: address of the word that must still read `top_value` after an exit's write of PKRS.
+    pub(crate) top_pointer: u64,
+    /// TOPV. Without bound calls a constant, never 0.
+    pub(crate) top_value: u64,
+    /// Number of this CPU.
+    pub(crate) cpu: u64,
+}
+
+/// What TOPV holds while there are no bound calls.
+pub(crate) const TOP_VALUE: u64 = 0x706f_7274_6375_6c6c;
+
+/// What the entry code keeps for this CPU.
+#[repr(C)]
+pub(crate) struct PerCpu {
+    /// 0: a domain runs. 1: the event kernel. More: a trap inside it.
+    pub(crate) depth: u32,
+    /// Not 0 while an NMI is being handled.
+    pub(crate) nmi_busy: u32,
+    /// Set when an NMI met a handler that had been entered without one.
+    pub(crate) nmi_forged: u32,
+    /// How an NMI leaves: 0 the kernel's word stays, 1 with the domain's.
+    pub(crate) nmi_mode: u32,
+    /// Record of the event.
+    pub(crate) record: Record,
+    /// Record of an NMI.
+    pub(crate) nmi_record: Record,
+    /// Record of a trap inside the kernel.
+    pub(crate) nested_record: Record,
+}
+
+/// Address of a field of [`PerCpu`].
+pub(crate) const DEPTH: u64 = PER_CPU + offset_of!(PerCpu, depth) as u64;
+/// See [`PerCpu::nmi_busy`].
+pub(crate) const NMI_BUSY: u64 = PER_CPU + offset_of!(PerCpu, nmi_busy) as u64;
+/// See [`PerCpu::nmi_forged`].
+pub(crate) const NMI_FORGED: u64 = PER_CPU + offset_of!(PerCpu, nmi_forged) as u64;
+/// See [`PerCpu::nmi_mode`].
+pub(crate) const NMI_MODE: u64 = PER_CPU + offset_of!(PerCpu, nmi_mode) as u64;
+/// See [`PerCpu::record`].
+pub(crate) const RECORD: u64 = PER_CPU + offset_of!(PerCpu, record) as u64;
+/// See [`PerCpu::nmi_record`].
+pub(crate) const NMI_RECORD: u64 = PER_CPU + offset_of!(PerCpu, nmi_record) as u64;
+/// See [`PerCpu::nested_record`].
+pub(crate) const NESTED_RECORD: u64 = PER_CPU + offset_of!(PerCpu, nested_record) as u64;
+/// Address of CELL, for exits.
+pub(crate) const CELL: u64 = CONSTANTS + offset_of!(Constants, cell) as u64;
+/// Address of TOPP.
+pub(crate) const TOP_POINTER: u64 = CONSTANTS + offset_of!(Constants, top_pointer) as u64;
+/// Address of TOPV.
+pub(crate) const TOP_VALUE_AT: u64 = CONSTANTS + offset_of!(Constants, top_value) as u64;
+
+const _: () = assert!(size_of::<PerCpu>() <= 4096 && size_of::<Constants>() <= 4096);
+
+/// The words of [`Constants`] of a CPU before it runs a domain: every key closed but 0.
+pub(crate) fn initial_constants(cpu: u64) -> [u64; 5] {
+    let cell = u64::from(libpks::pkey::Pkrs::DEFAULT.raw());
+    [0, cell, TOP_VALUE_AT, TOP_VALUE, cpu]
+}
+
+const _: () = assert!(size_of::<Constants>() == 40);
+
+/// The number of the CPU that this runs on.
+pub(crate) fn cpu() -> usize {
+    // SAFETY: every CPU maps its constants at this address before it runs any code that asks, and the field is
+    // written once, before that.
+    unsafe { (*(CONSTANTS as *const Constants)).cpu as usize }
+}
+
+/// Says under which rights word the next exit on this CPU leaves the kernel.
+pub(crate) fn set_cell(word: libpks::pkey::Pkrs) {
+    let constants = CONSTANTS_ALIAS as *mut Constants;
+    // SAFETY: the alias is mapped read-write under the kernel's key on this CPU alone; interrupts are off in the
+    // kernel, and an NMI only reads the field.
+    unsafe { (&raw mut (*constants).cell).write_volatile(u64::from(word.raw())) };
+}
+
+/// What the last [`set_cell`] said.
+pub(crate) fn cell() -> libpks::pkey::Pkrs {
+    // SAFETY: as in `set_cell`; the read-only mapping of the same page.
+    let raw = unsafe { (&raw const (*(CONSTANTS as *const Constants)).cell).read_volatile() };
+    libpks::pkey::Pkrs::from_raw(raw as u32)
+}
+
+/// How deep in traps this CPU is (see [`PerCpu::depth`]).
+pub(crate) fn depth() -> u32 {
+    // SAFETY: mapped on this CPU alone; a trap that nests leaves it as it found it.
+    unsafe { (&raw const (*(PER_CPU as *const PerCpu)).depth).read_volatile() }
+}
+
+/// Takes the mark that a forged NMI left, and clears it.
+pub(crate) fn take_nmi_forged() -> bool {
+    let field = NMI_FORGED as *mut u32;
+    // SAFETY: mapped on this CPU alone and touched by the NMI path only, which does not nest.
+    unsafe {
+        let forged = field.read_volatile() != 0;
+        field.write_volatile(0);
+        forged
+    }
+}

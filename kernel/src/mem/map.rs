@@ -1,0 +1,212 @@
+//! The page tables that all CPUs share below their roots.
+
+use super::paging::{ADDRESS, Table, index, is_leaf, is_present, leaf_flags, table_entry};
+use super::{PAGE, USER_TEST_PAGE};
+use libpks::pkey::{Pkey, pte_key, pte_with_key};
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+/// Why a page could not be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum MapError {
+    /// No frame for a page table.
+    #[error("no free memory for a page table")]
+    NoFrames,
+    /// Something is mapped there already.
+    #[error("address is mapped already")]
+    Taken,
+    /// The address lies in none of the areas that have a top-level entry.
+    #[error("address lies outside of every area")]
+    OutsideAreas,
+}
+
+/// Rights and key of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mapping {
+    pub(crate) writable: bool,
+    pub(crate) executable: bool,
+    pub(crate) uncached: bool,
+    pub(crate) key: Pkey,
+}
+
+impl Mapping {
+    /// Data that can be written.
+    pub(crate) const fn data(key: Pkey) -> Mapping {
+        Mapping { writable: true, executable: false, uncached: false, key }
+    }
+
+    /// Data that cannot.
+    pub(crate) const fn constant(key: Pkey) -> Mapping {
+        Mapping { writable: false, executable: false, uncached: false, key }
+    }
+
+    /// Instructions.
+    pub(crate) const fn text(key: Pkey) -> Mapping {
+        Mapping { writable: false, executable: true, uncached: false, key }
+    }
+
+    /// Device registers.
+    pub(crate) const fn device(key: Pkey) -> Mapping {
+        Mapping { writable: true, executable: false, uncached: true, key }
+    }
+
+    pub(super) fn flags(self, user: bool) -> u64 {
+        leaf_flags(self.writable, self.executable, self.uncached, user, self.key)
+    }
+}
+
+/// What a walk found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Leaf {
+    /// The entry.
+    pub(crate) entry: u64,
+    /// 1: 4 KiB, 2: 2 MiB, 3: 1 GiB.
+    pub(crate) level: u8,
+    /// U/S is set at every level.
+    pub(crate) user: bool,
+}
+
+impl Leaf {
+    /// The key of the page.
+    pub(crate) fn key(self) -> Pkey {
+        pte_key(self.entry)
+    }
+
+    /// The physical address of the 4 KiB frame under `address`.
+    pub(crate) fn frame(self, address: u64) -> u64 {
+        let bytes = PAGE << (9 * (u64::from(self.level) - 1));
+        (self.entry & ADDRESS & !(bytes - 1)) | (address & (bytes - 1) & !(PAGE - 1))
+    }
+
+    /// Whether the page can be written as far as the leaf says.
+    pub(crate) fn writable(self) -> bool {
+        self.entry & Flags::WRITABLE.bits() != 0
+    }
+
+    /// Whether the page can be executed as far as the leaf says.
+    pub(crate) fn executable(self) -> bool {
+        self.entry & Flags::NO_EXECUTE.bits() == 0
+    }
+}
+
+/// Gives a zeroed frame for a page table.
+pub(crate) type FrameSource<'a> = &'a mut dyn FnMut() -> Option<u64>;
+
+/// The tree of page tables, from the bootstrap CPU's root.
+pub(crate) struct PageTables {
+    pub(super) root: Table,
+    /// 4 or 5.
+    pub(crate) levels: u8,
+}
+
+impl PageTables {
+    /// The lowest table entry for an address: the leaf or the first that is not present. The table it lies in, its
+    /// level and whether U/S is set so far.
+    fn descend(&self, address: u64) -> (Table, u8, bool) {
+        let (mut table, mut level, mut user) = (self.root, self.levels, true);
+        loop {
+            let entry = table.get(index(address, level));
+            if !is_present(entry) || is_leaf(entry, level) {
+                return (table, level, user && entry & Flags::USER_ACCESSIBLE.bits() != 0);
+            }
+            user &= entry & Flags::USER_ACCESSIBLE.bits() != 0;
+            table = Table(entry & ADDRESS);
+            level -= 1;
+        }
+    }
+
+    /// What is mapped at an address.
+    pub(crate) fn walk(&self, address: u64) -> Option<Leaf> {
+        let (table, level, user) = self.descend(address);
+        let entry = table.get(index(address, level));
+        (is_present(entry) && is_leaf(entry, level)).then_some(Leaf { entry, level, user })
+    }
+
+    /// Maps a page of 4 KiB.
+    pub(super) fn map(&mut self, at: u64, physical: u64, mapping: Mapping, frames: FrameSource<'_>) -> Result<(), MapError> {
+        self.map_at_level(at, physical, 1, mapping, frames)
+    }
+
+    /// Maps a page of the size that `leaf_level` has.
+    pub(super) fn map_at_level(
+        &mut self,
+        address: u64,
+        physical: u64,
+        leaf_level: u8,
+        mapping: Mapping,
+        frames: FrameSource<'_>,
+    ) -> Result<(), MapError> {
+        let user = address == USER_TEST_PAGE;
+        loop {
+            let (table, level, _) = self.descend(address);
+            let at = index(address, level);
+            if is_present(table.get(at)) || level < leaf_level {
+                return Err(MapError::Taken);
+            }
+            if level == leaf_level {
+                let large = if leaf_level > 1 { Flags::HUGE_PAGE.bits() } else { 0 };
+                table.set(at, physical | mapping.flags(user) | large);
+                return Ok(());
+            }
+            // Top-level entries are made at boot, so that the roots of all CPUs stay equal.
+            if level == self.levels || (self.levels == 5 && level == 4) {
+                return Err(MapError::OutsideAreas);
+            }
+            table.set(at, table_entry(Table(frames().ok_or(MapError::NoFrames)?), user));
+        }
+    }
+
+    /// Makes the tables of the upper levels for an address, at boot.
+    pub(super) fn reserve(&mut self, address: u64, frames: FrameSource<'_>) -> Result<(), MapError> {
+        let user = address == USER_TEST_PAGE;
+        loop {
+            let (table, level, _) = self.descend(address);
+            if level <= 3 {
+                return Ok(());
+            }
+            table.set(index(address, level), table_entry(Table(frames().ok_or(MapError::NoFrames)?), user));
+        }
+    }
+
+    /// Takes a page of 4 KiB out and gives the frame. The caller invalidates it on every CPU before the frame is used
+    /// again.
+    pub(crate) fn unmap(&mut self, address: u64) -> Option<u64> {
+        let leaf = self.walk(address).filter(|leaf| leaf.level == 1)?;
+        let (table, level, _) = self.descend(address);
+        table.set(index(address, level), 0);
+        Some(leaf.frame(address))
+    }
+
+    /// Gives a page of 4 KiB another key. The caller invalidates it on every CPU. Gives whether a page was there.
+    pub(crate) fn set_key(&mut self, address: u64, key: Pkey) -> bool {
+        self.change(address, |entry| pte_with_key(entry, key))
+    }
+
+    /// Gives a page of 4 KiB other rights. The caller invalidates it on every CPU.
+    pub(crate) fn protect(&mut self, address: u64, mapping: Mapping) -> bool {
+        self.change(address, |entry| (entry & ADDRESS) | mapping.flags(false))
+    }
+
+    fn change(&mut self, address: u64, change_fn: impl FnOnce(u64) -> u64) -> bool {
+        let Some(leaf) = self.walk(address).filter(|leaf| leaf.level == 1) else { return false };
+        let (table, level, _) = self.descend(address);
+        table.set(index(address, level), change_fn(leaf.entry));
+        true
+    }
+
+    /// Replaces large pages above an address by 4 KiB ones with the same rights. Translations do not change; the
+    /// caller invalidates the address before it changes one of the new pages.
+    pub(crate) fn split(&mut self, address: u64, frames: FrameSource<'_>) -> Result<(), MapError> {
+        while let Some(leaf) = self.walk(address).filter(|leaf| leaf.level > 1) {
+            let table = Table(frames().ok_or(MapError::NoFrames)?);
+            let below = leaf.level - 1;
+            let step = PAGE << (9 * (u64::from(below) - 1));
+            let large = if below == 1 { Flags::HUGE_PAGE.bits() } else { 0 };
+            for n in 0..512 {
+                table.set(n, (leaf.entry + n as u64 * step) & !large);
+            }
+            let (parent, level, _) = self.descend(address);
+            parent.set(index(address, level), table_entry(table, leaf.user));
+        }
+        Ok(())
+    }
+}

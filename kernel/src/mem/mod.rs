@@ -1,0 +1,120 @@
+//! Memory: frames, page tables, the direct map, and storage for the kernel's own objects.
+//!
+//! | area | addresses | key |
+//! |---|---|---|
+//! | test page | `0x0000_0080_0000_0000` | as asked; the only U/S=1 page there can be |
+//! | direct map of all RAM | from `0xffff_8000_0000_0000` | 1 |
+//! | domain slots | from `0xffff_c000_0000_0000` | the domain's |
+//! | shared regions | from `0xffff_e000_0000_0000` | the sharing class's |
+//! | kernel tables | from `0xffff_f000_0000_0000` | 1 |
+//! | device registers of the kernel | from `0xffff_f800_0000_0000` | 1 |
+//! | kernel image | `0xffff_ffff_8000_0000` | 1; the IDT 0 |
+//! | CPU window | `0xffff_ffff_c000_0000` | see `arch::window` |
+//!
+//! Top-level entries are made at boot and never change; every CPU's root holds the same ones but for the last GiB.
+
+pub(crate) mod bringup;
+mod direct;
+mod map;
+mod paging;
+mod table;
+
+pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
+pub(crate) use map::{Leaf, Mapping, MapError, PageTables};
+pub(crate) use table::ReservedTable;
+
+use libpks::frames::FrameBitmap;
+use spin::Mutex;
+
+/// Bytes of a page and of a frame.
+pub(crate) const PAGE: u64 = 4096;
+/// The direct map's first address.
+pub(crate) const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
+/// The most physical memory that the direct map can hold.
+pub(crate) const DIRECT_MAP_BYTES: u64 = 1 << 46;
+/// Storage of the kernel's objects.
+pub(crate) const KERNEL_TABLES: u64 = 0xffff_f000_0000_0000;
+/// Bytes of that area.
+pub(crate) const KERNEL_TABLES_BYTES: u64 = 4 << 39;
+/// Device registers that the kernel uses.
+pub(crate) const DEVICES: u64 = 0xffff_f800_0000_0000;
+/// The page of K5 to K7 (docs/testing.md).
+pub(crate) const USER_TEST_PAGE: u64 = 0x0000_0080_0000_0000;
+
+/// No frame is free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no free memory")]
+pub(crate) struct NoFrames;
+
+/// Physical memory and the page tables that lie in it.
+pub(crate) struct Memory {
+    pub(crate) frames: FrameBitmap<'static>,
+    pub(crate) tables: PageTables,
+    /// Frames that the kernel managed at boot.
+    pub(crate) frames_total: u64,
+    next_device: u64,
+    /// Where the frame bitmap lies: physical address and words.
+    bitmap: (u64, usize),
+}
+
+/// Taken after the kernel's lock, never before it, and never held across an exit.
+static MEMORY: Mutex<Option<Memory>> = Mutex::new(None);
+
+/// Runs something with the memory.
+///
+/// # Panics
+/// Before bring-up has handed the memory over, or when called from within itself.
+pub(crate) fn with<R>(work_fn: impl FnOnce(&mut Memory) -> R) -> R {
+    let mut memory = MEMORY.try_lock().expect("memory is used by one CPU at a time");
+    work_fn(memory.as_mut().expect("memory is there after bring-up"))
+}
+
+impl Memory {
+    /// Takes a frame, filled with zeros. Gives its physical address.
+    ///
+    /// # Errors
+    /// [`NoFrames`].
+    pub(crate) fn allocate_frame(&mut self) -> Result<u64, NoFrames> {
+        let physical = self.frames.allocate().ok_or(NoFrames)? * PAGE;
+        frame_bytes_zero(physical);
+        Ok(physical)
+    }
+
+    /// Gives a frame back.
+    ///
+    /// # Panics
+    /// If it was not taken: the kernel's books are wrong then.
+    pub(crate) fn release_frame(&mut self, physical: u64) {
+        self.frames.release(physical / PAGE).expect("only what was taken is given back");
+    }
+
+    /// Maps device registers for the kernel, uncached, for good. Gives the address.
+    ///
+    /// # Errors
+    /// [`MapError::NoFrames`] if a page table is missing and none can be had.
+    pub(crate) fn map_device(&mut self, physical: u64, bytes: u64) -> Result<u64, MapError> {
+        let offset = physical % PAGE;
+        let pages = (offset + bytes).div_ceil(PAGE);
+        let start = self.next_device;
+        for page in 0..pages {
+            let at = physical - offset + page * PAGE;
+            self.map_page(start + page * PAGE, at, Mapping::device(libpks::pkey::Pkey::KERNEL))?;
+        }
+        // A guard page between devices.
+        self.next_device += (pages + 1) * PAGE;
+        Ok(start + offset)
+    }
+
+    /// Maps one page.
+    ///
+    /// # Errors
+    /// [`MapError::NoFrames`], [`MapError::Taken`] if something is mapped there.
+    pub(crate) fn map_page(&mut self, address: u64, physical: u64, mapping: Mapping) -> Result<(), MapError> {
+        let frames = &mut self.frames;
+        self.tables.map(address, physical, mapping, &mut || {
+            let frame = frames.allocate()? * PAGE;
+            frame_bytes_zero(frame);
+            Some(frame)
+        })
+    }
+}
