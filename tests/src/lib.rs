@@ -1,1 +1,23 @@
-//! Host library.
+//! The harness that boots Portcullis in QEMU and judges what happens there.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`plan`] | what is to be done in one boot: a machine, exercises, how it must end |
+//! | [`session`] | carries a plan out; the rules by which a result counts |
+//! | [`board`] | runs sessions side by side and hands their results to the test runner |
+//! | [`link`], [`frame`] | requests and answers over the guest's second serial port |
+//! | [`console`] | dialogues on its first serial port |
+//! | [`qemu`] | guests in QEMU |
+//! | [`failure`] | every way to fail |
+//!
+//! The tests themselves are in `tests/system/`. docs/testing.md tells how to use them.
+#![forbid(unsafe_code)]
+
+pub mod board;
+pub mod console;
+pub mod failure;
+pub mod frame;
+pub mod link;
+pub mod plan;
+pub mod qemu;
+pub mod session;

@@ -1,0 +1,138 @@
+//! Runs sessions side by side, as many as the host has cores, and hands their results to whoever waits for one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::failure::Failure;
+use crate::plan::Plan;
+use crate::session::{self, Failed};
+
+/// The results of all sessions.
+#[derive(Debug)]
+pub struct Board {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Cores that no session has.
+    cores: usize,
+    results: HashMap<String, BTreeMap<String, session::Result>>,
+}
+
+/// A plan and the names of the exercises that are wanted of it.
+#[derive(Debug)]
+pub struct Job {
+    /// The plan.
+    pub plan: Plan,
+    /// The wanted exercises.
+    pub wanted: Vec<String>,
+}
+
+impl Board {
+    /// Starts the jobs in their order, as `cores` allow: a plan takes its weight of them, or all that there are.
+    #[must_use]
+    pub fn start(jobs: Vec<Job>, cores: usize) -> Arc<Self> {
+        let cores = cores.max(1);
+        let state = Mutex::new(State { cores, results: HashMap::new() });
+        let board = Arc::new(Self { state, changed: Condvar::new() });
+        let starter = Arc::clone(&board);
+        thread::spawn(move || {
+            for job in jobs.into_iter().filter(|job| !job.wanted.is_empty()) {
+                let weight = job.plan.weight.clamp(1, cores);
+                starter.take(weight);
+                let board = Arc::clone(&starter);
+                thread::spawn(move || board.run(&job, weight));
+            }
+        });
+        board
+    }
+
+    /// Waits for the result of an exercise.
+    ///
+    /// # Errors
+    /// What made it fail; also when it was not among the wanted.
+    pub fn wait(&self, plan: &str, exercise: &str) -> session::Result {
+        let mut state = self.lock();
+        loop {
+            if let Some(results) = state.results.get(plan) {
+                return results.get(exercise).cloned().unwrap_or_else(|| Err(broken("it was not run")));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn run(&self, job: &Job, weight: usize) {
+        let wanted = |name: &str| job.wanted.iter().any(|wanted| wanted == name);
+        let results = catch_unwind(AssertUnwindSafe(|| session::conduct(&job.plan, wanted)))
+            .unwrap_or_else(|_| job.wanted.iter().map(|name| (name.clone(), Err(broken("it panicked")))).collect());
+        let mut state = self.lock();
+        state.cores += weight;
+        state.results.insert(job.plan.name.clone(), results);
+        self.changed.notify_all();
+    }
+
+    fn take(&self, weight: usize) {
+        let mut state = self.lock();
+        while state.cores < weight {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.cores -= weight;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn broken(what: &str) -> Failed {
+    Failed { failure: Failure::Wrong(format!("the harness is broken: {what}")), log: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::{Ending, Exercise};
+
+    /// A plan that does not boot, after a while in which it counts itself as running.
+    fn job(name: &str, weight: usize, running: &Arc<AtomicUsize>, most: &Arc<AtomicUsize>) -> Job {
+        let (running, most) = (Arc::clone(running), Arc::clone(most));
+        let boot_fn = Box::new(move || {
+            let now = running.fetch_add(weight, Ordering::SeqCst) + weight;
+            most.fetch_max(now, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(30));
+            running.fetch_sub(weight, Ordering::SeqCst);
+            anyhow::bail!("no machine")
+        });
+        let mut plan = Plan::new(name, boot_fn, Ending::Closing, vec![Exercise::new("x", |_| Ok(()))]);
+        plan.weight = weight;
+        Job { plan, wanted: vec!["x".into()] }
+    }
+
+    #[test]
+    fn boots_share_the_cores_and_every_result_arrives() {
+        let (running, most) = (Arc::default(), Arc::default());
+        let jobs = (0..6).map(|n| job(&n.to_string(), 1 + n % 3, &running, &most)).collect();
+        let board = Board::start(jobs, 3);
+        for n in 0..6 {
+            let failed = board.wait(&n.to_string(), "x").expect_err("does not boot");
+            assert_eq!(failed.failure, Failure::NotBooted("no machine".into()));
+        }
+        assert!((2..=3).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+        assert!(board.wait("0", "y").is_err(), "what was not wanted has no result");
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_and_not_a_hang() {
+        let (running, most) = (Arc::default(), Arc::default());
+        let mut job = job("p", 1, &running, &most);
+        job.plan.boot_fn = Box::new(|| panic!("on purpose"));
+        assert!(Board::start(vec![job], 1).wait("p", "x").is_err());
+    }
+}
