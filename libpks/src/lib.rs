@@ -19,6 +19,9 @@ pub mod manifest;
 pub mod elf;
 pub mod frames;
 pub mod pkey;
+pub mod proto;
+#[cfg(any(feature = "rt", test))]
+pub mod rt;
 pub mod sharing;
 pub mod table;
 pub mod wire;

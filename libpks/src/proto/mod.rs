@@ -1,0 +1,25 @@
+//! The protocols between servers: one file each, with what a client sends and what a server replies.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::large_enum_variant,
+    reason = "a message lives for the length of a call, and a box would need an allocator on both sides"
+)]
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub mod adversary;
+pub mod console;
+pub mod pks_test;
+pub mod supervisor;
+pub mod testlink;
+
+/// A protocol: a name, an enumeration of requests and one of replies. A type without values stands for it.
+pub trait Protocol {
+    /// The name of the endpoint where it is spoken, in the manifest and in a client's start information.
+    const NAME: &'static str;
+    /// What a client sends.
+    type Request: Serialize + DeserializeOwned;
+    /// What a server replies.
+    type Reply: Serialize + DeserializeOwned;
+}

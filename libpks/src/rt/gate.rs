@@ -1,0 +1,168 @@
+//! The three gates of the kernel, as functions.
+//!
+//! A gate keeps RSP and nothing else ([`crate::abi::message`]), while Rust code expects RBX, RBP and R12 to R15 to
+//! survive a call. The wrapper saves them on the stack and carries all payload registers in a [`Registers`].
+
+use super::buffer;
+use crate::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL};
+use crate::abi::message::{Info, WORDS};
+use crate::abi::{Error, Syscall};
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+/// What goes into a gate in registers, and what comes out of it.
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub(super) struct Registers {
+    /// RDI RSI R8 R9 R10 R12 R13 R14.
+    pub(super) words: [u64; WORDS],
+    /// R11.
+    pub(super) info: Info,
+    /// R15: a handle or a number; in an activation the badge.
+    pub(super) target: u64,
+    /// RBX: a deadline; in an activation the cookie.
+    pub(super) extra: u64,
+}
+
+const _: () = assert!(offset_of!(Registers, info) == 64 && size_of::<Registers>() == 88);
+
+/// Goes through the gate at `gate` with `registers`, which then hold what came back.
+///
+/// # Safety
+/// `gate` is the address of a gate, and what the registers ask the kernel to do is sound for this domain: entry
+/// addresses that they carry are those of entry functions written for that.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn pass(registers: *mut Registers, gate: u64) {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "mov rax, rsi",
+        "mov rsi, [rdi + 8]",
+        "mov r8, [rdi + 16]",
+        "mov r9, [rdi + 24]",
+        "mov r10, [rdi + 32]",
+        "mov r12, [rdi + 40]",
+        "mov r13, [rdi + 48]",
+        "mov r14, [rdi + 56]",
+        "mov r11, [rdi + 64]",
+        "mov r15, [rdi + 72]",
+        "mov rbx, [rdi + 80]",
+        "mov rdi, [rdi]",
+        "call rax",
+        // The Rust ABI wants DF clear; the gate leaves flags undefined.
+        "cld",
+        "pop rax",
+        "mov [rax], rdi",
+        "mov [rax + 8], rsi",
+        "mov [rax + 16], r8",
+        "mov [rax + 24], r9",
+        "mov [rax + 32], r10",
+        "mov [rax + 40], r12",
+        "mov [rax + 48], r13",
+        "mov [rax + 56], r14",
+        "mov [rax + 64], r11",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// What an operation of the kernel gave.
+pub(super) struct Answer {
+    pub(super) words: [u64; WORDS],
+    info: Info,
+}
+
+impl Answer {
+    /// Bytes that the kernel put into the IPC buffer.
+    pub(super) fn bytes(&self) -> usize {
+        self.info.bytes()
+    }
+}
+
+fn words<const N: usize>(arguments: [u64; N]) -> [u64; WORDS] {
+    let mut words = [0; WORDS];
+    for (word, argument) in words.iter_mut().zip(arguments) {
+        *word = argument;
+    }
+    words
+}
+
+fn enter(number: Syscall, words: [u64; WORDS], info: Info, deadline: u64) -> Result<Answer, Error> {
+    let mut registers = Registers { words, info, target: number as u64, extra: deadline };
+    // SAFETY: the gate's address is fixed by the ABI. The operations that take entry addresses are reached only
+    // through `syscall_with_entry`, whose callers answer for them; what any other operation does to this domain's
+    // memory stays within the IPC buffer, of which no reference exists.
+    unsafe { pass(&raw mut registers, GATE_SYSCALL) };
+    registers.info.result()?;
+    Ok(Answer { words: registers.words, info: registers.info })
+}
+
+/// Does one of the kernel's operations that takes words only.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn syscall<const N: usize>(number: Syscall, arguments: [u64; N]) -> Result<Answer, Error> {
+    enter(number, words(arguments), Info::default(), 0)
+}
+
+/// The same with a deadline in nanoseconds since boot, 0 for none.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn syscall_until<const N: usize>(
+    number: Syscall,
+    arguments: [u64; N],
+    deadline: u64,
+) -> Result<Answer, Error> {
+    enter(number, words(arguments), Info::default(), deadline)
+}
+
+/// The same with bytes for the IPC buffer.
+///
+/// # Errors
+/// [`Error::TooLarge`] if they do not fit, and what the kernel says.
+pub(super) fn syscall_with<const N: usize>(
+    number: Syscall,
+    arguments: [u64; N],
+    bytes: &[u8],
+) -> Result<Answer, Error> {
+    let info = Info::new(bytes.len()).ok_or(Error::TooLarge)?;
+    buffer::put(bytes)?;
+    enter(number, words(arguments), info, 0)
+}
+
+/// Calls an endpoint; the IPC buffer holds what `info` says.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn call(mut registers: Registers) -> Result<Registers, Error> {
+    // SAFETY: as in `enter`; a call takes no entry address.
+    unsafe { pass(&raw mut registers, GATE_CALL) };
+    registers.info.result()?;
+    Ok(registers)
+}
+
+/// Replies. It comes back only if the kernel refuses the reply, and then says why.
+pub(super) fn reply(mut registers: Registers) -> Error {
+    // SAFETY: as in `call`. If the kernel takes the reply this stack is not used again before the next activation
+    // starts at its top; the callers hold nothing on it that must be dropped.
+    unsafe { pass(&raw mut registers, GATE_REPLY) };
+    registers.info.result().err().unwrap_or(Error::Unknown)
+}
+
+/// Does not come back, and stays in this domain: the kernel sees an invalid opcode.
+pub(super) fn die() -> ! {
+    // SAFETY: UD2 raises #UD and has no other effect (Intel SDM vol. 2B).
+    unsafe { core::arch::asm!("ud2", options(noreturn, nomem, nostack)) }
+}
