@@ -67,8 +67,10 @@ impl Board {
 
     fn run(&self, job: &Job, weight: usize) {
         let wanted = |name: &str| job.wanted.iter().any(|wanted| wanted == name);
-        let results = catch_unwind(AssertUnwindSafe(|| session::conduct(&job.plan, wanted)))
-            .unwrap_or_else(|_| job.wanted.iter().map(|name| (name.clone(), Err(broken("it panicked")))).collect());
+        let results =
+            catch_unwind(AssertUnwindSafe(|| session::conduct(&job.plan, wanted))).unwrap_or_else(|_| {
+                job.wanted.iter().map(|name| (name.clone(), Err(broken("it panicked")))).collect()
+            });
         let mut state = self.lock();
         state.cores += weight;
         state.results.insert(job.plan.name.clone(), results);

@@ -27,7 +27,8 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     let mut payload = [0; MAX_BYTES];
     let used = wire::encode(message, &mut payload).expect("a message of the protocol fits");
     let mut bytes = vec![0; 1 + wire::frame_size(used)];
-    let length = wire::encode_frame(&payload[..used], &mut bytes[1..]).expect("the buffer has the frame's size");
+    let length =
+        wire::encode_frame(&payload[..used], &mut bytes[1..]).expect("the buffer has the frame's size");
     bytes.truncate(1 + length);
     bytes
 }

@@ -89,8 +89,8 @@ fn one_boot(plan: &Plan, left: &mut VecDeque<&Exercise>) -> Vec<(String, Result)
 }
 
 fn start(plan: &Plan) -> std::result::Result<Running, Failed> {
-    let mut running = (plan.boot_fn)()
-        .map_err(|error| Failed::new(Failure::NotBooted(format!("{error:#}")), None))?;
+    let mut running =
+        (plan.boot_fn)().map_err(|error| Failed::new(Failure::NotBooted(format!("{error:#}")), None))?;
     let Some(limit) = plan.ready_limit else { return Ok(running) };
     match running.link.hello(limit) {
         Ok(Reply::Ready { version, abi, .. })
@@ -98,7 +98,10 @@ fn start(plan: &Plan) -> std::result::Result<Running, Failed> {
         {
             Ok(running)
         }
-        Ok(other) => Err(Failed::new(Failure::Wrong(format!("not a greeting of our version: {other:?}")), Some(&running))),
+        Ok(other) => Err(Failed::new(
+            Failure::Wrong(format!("not a greeting of our version: {other:?}")),
+            Some(&running),
+        )),
         Err(failure) => Err(Failed::new(failure, Some(&running))),
     }
 }
@@ -115,7 +118,9 @@ fn end(plan: &Plan, running: &mut Running) -> std::result::Result<(), Failure> {
         Ending::Killed => {
             return match running.process.wait(Duration::from_millis(100)) {
                 None => Ok(()),
-                Some(end) => Err(Failure::WrongEnd { got: end.to_string(), expected: "a guest that goes on".into() }),
+                Some(end) => {
+                    Err(Failure::WrongEnd { got: end.to_string(), expected: "a guest that goes on".into() })
+                }
             };
         }
     };

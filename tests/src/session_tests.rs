@@ -83,7 +83,10 @@ impl Fake {
         let silent = match &asked.request {
             _ if self.fault == Fault::NeverAnswers => true,
             Request::Finish => matches!(self.fault, Fault::NeverCloses | Fault::ExitsWithoutClosing),
-            Request::Run { name } => self.fault == Fault::HangsAtRunOf("any") || matches!(self.fault, Fault::HangsAtRunOf(n) if n == name),
+            Request::Run { name } => {
+                self.fault == Fault::HangsAtRunOf("any")
+                    || matches!(self.fault, Fault::HangsAtRunOf(n) if n == name)
+            }
             _ => false,
         };
         if silent {
@@ -144,7 +147,11 @@ fn plan(fault: Fault) -> (Plan, Arc<AtomicUsize>) {
             fake.serve(&exit);
             thread::sleep(3 * LIMIT); // The sender lives on: a guest that goes away is not one that exits.
         });
-        Ok(Running { link: Link::new(ours), console: Console::new(console)?, process: Box::new(FakeProcess(exited)) })
+        Ok(Running {
+            link: Link::new(ours),
+            console: Console::new(console)?,
+            process: Box::new(FakeProcess(exited)),
+        })
     };
     let run = |name: &'static str| {
         Exercise::new(name, move |running: &mut Running| {
@@ -160,7 +167,10 @@ fn plan(fault: Fault) -> (Plan, Arc<AtomicUsize>) {
 }
 
 fn failures(fault: Fault) -> Vec<Option<Failure>> {
-    conduct(&plan(fault).0, |_| true).into_values().map(|result| result.err().map(|failed| failed.failure)).collect()
+    conduct(&plan(fault).0, |_| true)
+        .into_values()
+        .map(|result| result.err().map(|failed| failed.failure))
+        .collect()
 }
 
 #[test]
@@ -199,7 +209,9 @@ fn a_good_exit_code_without_a_closing_record_is_no_pass() {
 
 #[test]
 fn wrong_counts_fail_everything() {
-    assert!(failures(Fault::ClosesWithWrongCounts).iter().all(|f| matches!(f, Some(Failure::Miscounted { .. }))));
+    assert!(
+        failures(Fault::ClosesWithWrongCounts).iter().all(|f| matches!(f, Some(Failure::Miscounted { .. })))
+    );
 }
 
 #[test]
@@ -226,7 +238,10 @@ fn answers_that_are_always_damaged_time_out() {
 fn a_guest_that_dies_is_lost_and_the_rest_is_tried_in_new_boots() {
     let (plan, boots) = plan(Fault::DiesAtRun);
     let results = conduct(&plan, |_| true);
-    assert!(results.values().all(|r| matches!(r, Err(Failed { failure: Failure::Lost(_), .. }))), "{results:?}");
+    assert!(
+        results.values().all(|r| matches!(r, Err(Failed { failure: Failure::Lost(_), .. }))),
+        "{results:?}"
+    );
     assert_eq!(boots.load(Ordering::Relaxed), 2);
 }
 

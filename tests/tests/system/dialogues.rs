@@ -18,10 +18,18 @@ const READY: Duration = Duration::from_secs(30);
 pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
     let talk = vec![
         Exercise::new("prompt_appears", |running| running.console.expect(PROMPT, READY).map(drop)),
-        exchange("help_lists_the_commands", "help", &["domains", "keys", "faults", "pks", "poweroff", "reboot"]),
+        exchange(
+            "help_lists_the_commands",
+            "help",
+            &["domains", "keys", "faults", "pks", "poweroff", "reboot"],
+        ),
         exchange("domains_lists_the_servers", "domains", &["init", "console", "shell", "pks_test"]),
         exchange("domains_tells_the_isolation", "domains", &["isolation", "PKS"]),
-        exchange("pks_list_names_the_scenarios", "pks list", &["S1_defaults", "S10_harness", "K7_no_access_read"]),
+        exchange(
+            "pks_list_names_the_scenarios",
+            "pks list",
+            &["S1_defaults", "S10_harness", "K7_no_access_read"],
+        ),
         exchange("pks_run_says_pass", "pks run S2_single", &["S2_single", "PASS"]),
         exchange("pks_run_of_nothing_is_refused", "pks run S99", &["no such scenario"]),
         exchange("unknown_command_is_refused", "frobnicate now", &["frobnicate", "help"]),
@@ -85,7 +93,12 @@ fn without_keys(lab: &Arc<Lab>) -> Plan {
             answers_until(running, "domains", &["isolation: NONE", "pks_test"], ">").map(drop)
         }),
     ];
-    Plan::new("console_no_pks", lab.boots(Machine::new(Loader::Direct).cpu("qemu64")), Ending::Closing, exercises)
+    Plan::new(
+        "console_no_pks",
+        lab.boots(Machine::new(Loader::Direct).cpu("qemu64")),
+        Ending::Closing,
+        exercises,
+    )
 }
 
 /// Types a line.

@@ -41,11 +41,7 @@ pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
         }),
         module(lab, "module_of_zeros", |bytes| Some(vec![0; bytes.len()])),
     ];
-    plans.push(unbootable(
-        "too_little_memory",
-        lab.boots(machine().memory_mib(8)),
-        &["memory"],
-    ));
+    plans.push(unbootable("too_little_memory", lab.boots(machine().memory_mib(8)), &["memory"]));
     plans.push(unbootable(
         "corrupt_manifest",
         lab.boots_with(machine(), "manifest", |mut bytes| {
@@ -54,7 +50,11 @@ pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
         }),
         &["manifest"],
     ));
-    plans.push(unbootable("missing_manifest", lab.boots_with(machine(), "manifest", |_| None), &["manifest"]));
+    plans.push(unbootable(
+        "missing_manifest",
+        lab.boots_with(machine(), "manifest", |_| None),
+        &["manifest"],
+    ));
     plans.push(unbootable("missing_init", lab.boots_with(machine(), "init", |_| None), &["init"]));
     plans.push(unbootable("no_acpi", lab.boots(machine().extra(["-machine", "acpi=off"])), &["ACPI"]));
     plans.extend([1, 4].map(|cpus| adversary(lab, cpus)));
@@ -80,14 +80,21 @@ fn module(
         Exercise::new("the_others_run", |running: &mut Running| {
             let live = live_domains(running)?;
             for other in ["init", "console", "shell", "testlink"] {
-                check(live.iter().any(|domain| domain.name == other), || format!("{other} does not run: {live:?}"))?;
+                check(live.iter().any(|domain| domain.name == other), || {
+                    format!("{other} does not run: {live:?}")
+                })?;
             }
             let restart = Request::Server { name: name("shell"), action: Action::Restart };
             let reply = running.link.ask(&restart, EXCHANGE)?;
             check(reply == Reply::Done, || format!("restarting the shell gave {reply:?}"))
         }),
     ];
-    Plan::new(format!("hostile_{case}"), lab.boots_with(machine(), VICTIM, change_fn), Ending::Closing, exercises)
+    Plan::new(
+        format!("hostile_{case}"),
+        lab.boots_with(machine(), VICTIM, change_fn),
+        Ending::Closing,
+        exercises,
+    )
 }
 
 /// Nothing can run: the console must say why, and the machine must not pretend otherwise.
@@ -102,7 +109,8 @@ fn unbootable(name: &str, boot_fn: BootFn, words: &'static [&'static str]) -> Pl
 
 /// Every crime that the adversary knows, with 1 and with 4 CPUs; afterwards everyone else still runs.
 fn adversary(lab: &Arc<Lab>, cpus: u32) -> Plan {
-    let exercises = CRIMES.iter().map(|crime| Exercise::new(crime.name, move |running| commit(running, crime)));
+    let exercises =
+        CRIMES.iter().map(|crime| Exercise::new(crime.name, move |running| commit(running, crime)));
     let boot_fn = lab.boots(machine().cpus(cpus));
     let mut plan = Plan::new(format!("adversary_cpus{cpus}"), boot_fn, Ending::Closing, exercises.collect());
     plan.weight = cpus as usize;
@@ -115,7 +123,9 @@ fn commit(running: &mut Running, crime: &Crime) -> Result<(), Failure> {
         Reply::Crime(consequence) => consequence,
         other => return Err(Failure::Wrong(format!("not a consequence: {other:?}"))),
     };
-    check(crime.is_punished_by(&consequence), || format!("{:?} expected, got {consequence:?}", crime.sentence))?;
+    check(crime.is_punished_by(&consequence), || {
+        format!("{:?} expected, got {consequence:?}", crime.sentence)
+    })?;
     let after = live_domains(running)?;
     check(after.len() == before, || format!("{before} domains ran before, now {after:?}"))
 }

@@ -31,7 +31,10 @@ impl Lab {
             let system = System::build(&workspace, &workspace.root().join(MANIFEST)).context(MANIFEST)?;
             Ok((Arc::new(workspace), Arc::new(system)))
         };
-        self.built.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(|text| anyhow!(text))
+        self.built
+            .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+            .clone()
+            .map_err(|text| anyhow!(text))
     }
 
     /// What boots the system on `machine`.

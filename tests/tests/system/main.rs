@@ -55,7 +55,9 @@ fn trials(plan: &Plan, board: &Arc<OnceLock<Arc<Board>>>) -> Vec<Trial> {
         let (plan_name, exercise_name) = (plan.name.clone(), exercise.to_owned());
         Trial::ignorable_test(full_name(plan, exercise), move || match (ignored, board.get()) {
             (Some(reason), _) => Ok(Completion::ignored_with(reason)),
-            (None, Some(board)) => Ok(board.wait(&plan_name, &exercise_name).map(|()| Completion::Completed)?),
+            (None, Some(board)) => {
+                Ok(board.wait(&plan_name, &exercise_name).map(|()| Completion::Completed)?)
+            }
             (None, None) => Err("the boots were not started".into()),
         })
     };

@@ -79,7 +79,10 @@ pub(crate) fn machine_is(cpus: u32, levels: u8, memory_mib: u64, isolation: Isol
         let frames = memory_mib * 256;
         let plausible = (frames * 3 / 4..=frames).contains(&system.frames_total);
         check(plausible && system.frames_free < system.frames_total, || {
-            format!("{} of {} frames free on a machine with {frames}", system.frames_free, system.frames_total)
+            format!(
+                "{} of {} frames free on a machine with {frames}",
+                system.frames_free, system.frames_total
+            )
         })
     })
 }

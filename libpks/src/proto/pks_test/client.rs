@@ -1,0 +1,73 @@
+//! Running a scenario from another domain, the crash included.
+
+use core::time::Duration;
+
+use super::{Armed, CRASH, Outcome, PksTest, Refusal, Reply, Request};
+use crate::abi::{Error, name};
+use crate::rt::{CallError, Client, Inspect, Instant, time};
+
+/// How long the supervisor may take to start the server again after the crash.
+const RESTART: Duration = Duration::from_secs(10);
+/// How often it is looked whether the server answers again.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why there is no outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RunError {
+    /// The server did not run it.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The call failed.
+    #[error("{0}")]
+    Call(CallError),
+    /// The server answered something else.
+    #[error("the answer is not one to this request")]
+    Unexpected,
+}
+
+/// Runs a scenario and judges its outcome from outside: [`Outcome::judged`], and for the crash
+/// [`Armed::verdict`] with the newest report that `inspect` tells.
+///
+/// # Errors
+/// See [`RunError`]. A server that dies in a scenario other than the crash is [`RunError::Call`].
+pub fn run(client: &Client<PksTest>, inspect: Inspect, scenario: &str) -> Result<Outcome, RunError> {
+    let request = Request::Run { name: name(scenario) };
+    match client.call(&request).map_err(RunError::Call)? {
+        Reply::Done(outcome) => Ok(outcome.judged(scenario)),
+        Reply::Armed(armed) if scenario == CRASH => {
+            crash(client, inspect, &request, armed).map(|outcome| outcome.judged(scenario))
+        }
+        Reply::Refused(refusal) => Err(RunError::Refused(refusal)),
+        Reply::Armed(_) | Reply::Listing(_) => Err(RunError::Unexpected),
+    }
+}
+
+fn crash(
+    client: &Client<PksTest>,
+    inspect: Inspect,
+    request: &Request,
+    armed: Armed,
+) -> Result<Outcome, RunError> {
+    let asked_ns = Instant::now().as_nanos();
+    let call = match client.call(request) {
+        Ok(reply) => Ok(reply),
+        Err(CallError::Failed(error)) => Err(error),
+        Err(error) => return Err(RunError::Call(error)),
+    };
+    // A report from before is of another crash.
+    let report = inspect.fault(0).ok().flatten().filter(|report| report.time_ns >= asked_ns);
+    let answers = call == Err(Error::PeerDiedMidCall) && answers_again(client);
+    Ok(armed.verdict(call.as_ref().map_err(|error| *error), report.as_ref(), answers))
+}
+
+fn answers_again(client: &Client<PksTest>) -> bool {
+    let until = Instant::after(RESTART);
+    while Instant::now() < until {
+        if let Ok(Reply::Listing(_)) = client.call_until(&Request::List { from: 0 }, until) {
+            return true;
+        }
+        // Not served at this moment.
+        let _ = time::sleep(LOOK);
+    }
+    false
+}

@@ -1,0 +1,101 @@
+//! What a judge must not be fooled by.
+
+use super::*;
+use crate::abi::name;
+use crate::wire;
+
+const ARMED: Armed = Armed { address: 0xffff_e000_0000_1000, key: 7 };
+
+fn report() -> FaultReport {
+    FaultReport {
+        time_ns: 1,
+        domain: 4,
+        domain_name: name(SERVER),
+        thread: 9,
+        cpu: 0,
+        kind: FaultKind::ProtectionKey,
+        access: FaultAccess::Write,
+        address: ARMED.address,
+        error_code: 0x23,
+        key: Some(ARMED.key),
+        owner: Some(name(SERVER)),
+        pkrs: 0x5555_5554,
+        pkrs_live: 0x5555_5554,
+        rip: 0,
+        rsp: 0,
+        rflags: 0,
+        registers: [0; 15],
+        backtrace: heapless::Vec::new(),
+        message: heapless::String::new(),
+    }
+}
+
+fn crash(change: impl FnOnce(&mut FaultReport)) -> Verdict {
+    let mut report = report();
+    change(&mut report);
+    ARMED.verdict(Err(Error::PeerDiedMidCall), Some(&report), true).judged(CRASH).verdict
+}
+
+#[test]
+fn the_crash_passes_only_by_the_announced_fault() {
+    assert_eq!(crash(|_| {}), Verdict::Pass);
+    assert_eq!(crash(|report| report.domain_name = name("shell")), Verdict::Fail);
+    assert_eq!(crash(|report| report.kind = FaultKind::NotMapped), Verdict::Fail);
+    assert_eq!(crash(|report| report.kind = FaultKind::Panic), Verdict::Fail);
+    assert_eq!(crash(|report| report.access = FaultAccess::Read), Verdict::Fail);
+    assert_eq!(crash(|report| report.address += 8), Verdict::Fail);
+    assert_eq!(crash(|report| report.key = Some(8)), Verdict::Fail);
+    assert_eq!(crash(|report| report.key = None), Verdict::Fail);
+}
+
+#[test]
+fn the_crash_fails_if_the_caller_saw_anything_but_a_death() {
+    let report = report();
+    let verdict = |call: Result<&Reply, Error>, report, answers| ARMED.verdict(call, report, answers).verdict;
+    let survived = Reply::Done(Outcome::new(Verdict::Pass, 99, format_args!("fine")));
+    assert_eq!(verdict(Ok(&survived), Some(&report), true), Verdict::Fail);
+    assert_eq!(verdict(Err(Error::PeerDied), Some(&report), true), Verdict::Fail);
+    assert_eq!(verdict(Err(Error::TimedOut), Some(&report), true), Verdict::Fail);
+    assert_eq!(verdict(Err(Error::PeerDiedMidCall), None, true), Verdict::Fail);
+    assert_eq!(verdict(Err(Error::PeerDiedMidCall), Some(&report), false), Verdict::Fail);
+}
+
+#[test]
+fn a_pass_needs_its_checks() {
+    let pass = |checks| Outcome::new(Verdict::Pass, checks, format_args!("ok"));
+    for scenario in SCENARIOS {
+        assert!(scenario.least_checks > 0, "{} could pass without a check", scenario.name);
+        assert_eq!(pass(scenario.least_checks).judged(scenario.name).verdict, Verdict::Pass);
+        assert_eq!(pass(scenario.least_checks - 1).judged(scenario.name).verdict, Verdict::Fail);
+    }
+    assert_eq!(pass(u32::MAX).judged("S99").verdict, Verdict::Fail);
+    let skip = Outcome::new(Verdict::Skip, 0, format_args!("no keys"));
+    assert_eq!(skip.clone().judged("S2_single").verdict, Verdict::Skip);
+    assert_eq!(skip.judged("S10_harness").verdict, Verdict::Fail, "it needs no keys");
+}
+
+#[test]
+fn the_required_scenarios_are_there_once() {
+    let begins = |prefix: &str| SCENARIOS.iter().filter(|s| s.name.starts_with(prefix)).count();
+    for required in (1..=10).map(|n| (b'S', n)).chain((1..=7).map(|n| (b'K', n))) {
+        let prefix = alloc::format!("{}{}_", char::from(required.0), required.1);
+        assert_eq!(begins(&prefix), 1, "{prefix}");
+    }
+    assert_eq!(find(CRASH).map(|scenario| scenario.name), Some(CRASH));
+    for scenario in SCENARIOS {
+        let listed = Listed { name: name(scenario.name), about: scenario.about.try_into().expect("fits") };
+        assert_eq!(listed.name, scenario.name, "names must fit");
+    }
+}
+
+#[test]
+fn the_longest_replies_fit_an_ipc_buffer() {
+    let mut buffer = [0; crate::abi::layout::IPC_BUFFER_BYTES];
+    let long = Outcome::new(Verdict::Fail, u32::MAX, format_args!("{:é<1000}", ""));
+    assert_eq!(long.seen.len(), 400);
+    assert!(wire::encode(&Ok::<_, Error>(Reply::Done(long)), &mut buffer).is_ok());
+    let line =
+        Listed { name: name(&"n".repeat(99)), about: "a".repeat(128).as_str().try_into().expect("fits") };
+    let listing = Reply::Listing(core::iter::repeat_n(line, 16).collect());
+    assert!(wire::encode(&Ok::<_, Error>(listing), &mut buffer).is_ok());
+}
