@@ -12,7 +12,7 @@ use direct::limine::requests::{RequestError, Requests};
 use direct::memory_map::{Kind, MapError, MemoryMap, PAGE};
 use direct::paging::{self, Levels, PageTables, PagingError, PagingFeatures};
 use direct::physical::PhysicalMemory;
-use direct::pvh::{Extent, PvhError, StartInfo};
+use direct::pvh::{PvhError, StartInfo};
 use direct::responses::{ARENA_SIZE, Answers, Arena, FileParts, ResponseError, paging_wish};
 use libpks::bundle::{Bundle, BundleError, Member};
 
@@ -52,7 +52,7 @@ pub(crate) enum BootError {
 struct Received {
     memory: Memory,
     bundle: Bundle<'static>,
-    command_line: Option<Extent>,
+    command_line: &'static CStr,
     rsdp: u64,
 }
 
@@ -75,7 +75,8 @@ pub(crate) fn boot(start_info: u64) -> Result<Infallible, BootError> {
     let root = build_page_tables(&mut memory, &kernel, physical, levels, features)?;
     let direct_map = levels.higher_half();
 
-    let arena = memory.allocate(ARENA_SIZE as u64, PAGE, Kind::BootloaderReclaimable)?;
+    let arena_size = (ARENA_SIZE + command_line.count_bytes()) as u64;
+    let arena = memory.allocate(arena_size, PAGE, Kind::BootloaderReclaimable)?;
     let arena_address = direct_map + arena.as_ptr() as u64;
     let mut answers = Answers::new(requests, Arena::new(arena, arena_address));
     answers.loader()?;
@@ -88,8 +89,7 @@ pub(crate) fn boot(start_info: u64) -> Result<Infallible, BootError> {
     if rsdp != 0 {
         answers.numbers(limine::RSDP, [direct_map + rsdp])?;
     }
-    let string = command_line.map_or(0, |extent| direct_map + extent.address);
-    answers.executable_file(FileParts { string, ..file_parts(&bundle.kernel(), direct_map) })?;
+    answers.executable_file(file_parts(&bundle.kernel(), direct_map), command_line)?;
     answers.modules(bundle.modules().map(|module| file_parts(&module, direct_map)))?;
 
     let entry = answers.entry_point(kernel.entry())?;
@@ -118,16 +118,14 @@ pub(crate) fn boot(start_info: u64) -> Result<Infallible, BootError> {
 /// Reads everything that QEMU left in memory, and claims what the kernel is to find there.
 fn take_over(start_info: u64) -> Result<Received, BootError> {
     let start = StartInfo::read(&Given, start_info)?;
-    let (place, command_line, rsdp) = (start.bundle, start.command_line, start.rsdp);
+    let StartInfo { bundle: place, command_line, command_line_at: text, rsdp, .. } = start;
     let mut map = MemoryMap::new(start.memory_map())?;
     let range = place.address..place.address + place.len;
     if !map.is_usable(range.clone()) || !place.address.is_multiple_of(PAGE) {
         return Err(BootError::BundlePlace(place.address));
     }
     map.claim(range, Kind::ExecutableAndModules)?;
-    if let Some(text) = command_line {
-        map.claim(text.address..text.address + text.len, Kind::BootloaderReclaimable)?;
-    }
+    map.claim(text.address..text.address + text.len, Kind::BootloaderReclaimable)?;
     let file = Given.bytes(place.address, place.len as usize).ok_or(BootError::BundlePlace(place.address))?;
     Ok(Received { memory: Memory::new(map)?, bundle: Bundle::parse(file)?, command_line, rsdp })
 }

@@ -96,7 +96,8 @@ impl<'a> KernelImage<'a> {
         if header.class != Class::ELF64 || header.e_machine != EM_X86_64 || header.e_type != ET_EXEC {
             return Err(ImageError::WrongType);
         }
-        let mut image = Self { segments: Vec::new(), pages: u64::MAX..0, align: PAGE, entry: header.e_entry };
+        let nothing = Range { start: u64::MAX, end: 0 };
+        let mut image = Self { segments: Vec::new(), pages: nothing, align: PAGE, entry: header.e_entry };
         let headers = elf.segments().ok_or(ImageError::NoSegments)?;
         for (number, header) in headers.iter().enumerate() {
             if header.p_type != PT_LOAD || header.p_memsz == 0 {

@@ -147,7 +147,7 @@ impl MemoryMap {
     /// Whether every page that `range` touches is usable.
     #[must_use]
     pub fn is_usable(&self, range: Range<u64>) -> bool {
-        let Some(range) = page_rounded(range) else { return false };
+        let range = page_rounded(range);
         self.regions.iter().any(|r| r.kind == Kind::Usable && r.start <= range.start && range.end <= r.end)
     }
 
@@ -156,7 +156,7 @@ impl MemoryMap {
     /// # Errors
     /// [`MapError::TooManyRegions`] if the map has no room for the new borders.
     pub fn claim(&mut self, range: Range<u64>, kind: Kind) -> Result<(), MapError> {
-        let range = page_rounded(range).unwrap_or(0..u64::MAX & !(PAGE - 1));
+        let range = page_rounded(range);
         let before = core::mem::take(&mut self.regions);
         for region in &before {
             let (from, to) = (region.start.max(range.start), region.end.min(range.end));
@@ -219,9 +219,9 @@ impl MemoryMap {
     }
 }
 
-/// `range` with its ends moved outward to page borders, or `None` if there is no such address.
-fn page_rounded(range: Range<u64>) -> Option<Range<u64>> {
-    Some(range.start & !(PAGE - 1)..range.end.checked_next_multiple_of(PAGE)?)
+/// `range` with its ends moved outward to page borders, or to the end of the address space.
+fn page_rounded(range: Range<u64>) -> Range<u64> {
+    range.start & !(PAGE - 1)..range.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const COMMAND_LINE_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PvhError {
     /// The structure is out of reach or has another magic number.
-    #[error("no PVH start information at {0:#x}")]
+    #[error("no PVH start information at {0:#x} (QEMU overwrites it if -append is longer than 4 KiB)")]
     NoStartInfo(u64),
     /// Version 0, which has no memory map.
     #[error("PVH start information has version {0}, and only 1 and later hold a memory map")]
@@ -54,8 +54,10 @@ pub struct Extent {
 pub struct StartInfo<'a> {
     /// The bundle, the first module.
     pub bundle: Extent,
-    /// The command line's place, if there is one, its NUL included.
-    pub command_line: Option<Extent>,
+    /// The command line, empty if there is none.
+    pub command_line: &'a CStr,
+    /// Where it lies, its NUL included; of length 0 if there is none.
+    pub command_line_at: Extent,
     /// The ACPI root pointer's physical address, 0 if there is none.
     pub rsdp: u64,
     memory_map: &'a [u8],
@@ -74,9 +76,8 @@ impl<'a> StartInfo<'a> {
         if word(0)? != MAGIC {
             return Err(absent);
         }
-        match word(4)? {
-            0 => return Err(PvhError::Version(0)),
-            _ => (),
+        if word(4)? == 0 {
+            return Err(PvhError::Version(0));
         }
         let entries = word(48)? as usize;
         let memory_map = entries
@@ -84,9 +85,12 @@ impl<'a> StartInfo<'a> {
             .filter(|&len| len != 0)
             .and_then(|len| memory.bytes(le64(info, 40)?, len))
             .ok_or(PvhError::NoMemoryMap)?;
+        let command_line = command_line(memory, pointer(24)?)?;
+        let len = if pointer(24)? == 0 { 0 } else { command_line.count_bytes() as u64 + 1 };
         Ok(Self {
             bundle: bundle(memory, word(12)?, pointer(16)?)?,
-            command_line: command_line(memory, pointer(24)?)?,
+            command_line,
+            command_line_at: Extent { address: pointer(24)?, len },
             rsdp: pointer(32)?,
             memory_map,
         })
@@ -114,13 +118,12 @@ fn bundle(memory: &impl PhysicalMemory, modules: u32, list: u64) -> Result<Exten
     Ok(Extent { address, len: size })
 }
 
-fn command_line(memory: &impl PhysicalMemory, address: u64) -> Result<Option<Extent>, PvhError> {
+fn command_line(memory: &impl PhysicalMemory, address: u64) -> Result<&CStr, PvhError> {
     if address == 0 {
-        return Ok(None);
+        return Ok(c"");
     }
     let text = memory.bytes(address, COMMAND_LINE_MAX).ok_or(PvhError::CommandLine)?;
-    let text = CStr::from_bytes_until_nul(text).map_err(|_| PvhError::CommandLine)?;
-    Ok(Some(Extent { address, len: text.count_bytes() as u64 + 1 }))
+    CStr::from_bytes_until_nul(text).map_err(|_| PvhError::CommandLine)
 }
 
 #[cfg(test)]
@@ -161,10 +164,19 @@ mod tests {
         let memory = good();
         let info = StartInfo::read(&memory, AT).expect("good start information");
         assert_eq!(info.bundle, Extent { address: 0x8000_0000, len: 0x2000 });
-        assert_eq!(info.command_line, Some(Extent { address: 0x4000, len: 7 }));
+        assert_eq!(info.command_line, c"test=a");
+        assert_eq!(info.command_line_at, Extent { address: 0x4000, len: 7 });
         assert_eq!(info.rsdp, 0xf0000);
         let map: Vec<_> = info.memory_map().collect();
         assert_eq!(map, [(0, 0x9fc00, Kind::Usable), (0x9fc00, 0x400, Kind::Reserved)]);
+    }
+
+    #[test]
+    fn no_command_line_is_an_empty_one() {
+        let mut memory = good();
+        memory.0[0].1[24..32].fill(0);
+        let info = StartInfo::read(&memory, AT).expect("good start information");
+        assert_eq!((info.command_line, info.command_line_at), (c"", Extent { address: 0, len: 0 }));
     }
 
     #[test]

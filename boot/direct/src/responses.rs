@@ -15,7 +15,7 @@ pub const MAX_CPUS: usize = 256;
 /// The stack size in bytes that a kernel gets if it does not ask for more.
 pub const MIN_STACK: u64 = 64 * 1024;
 /// The size in bytes of an arena in which every response finds room: the lists that vary, at
-/// their longest, and a page for the rest.
+/// their longest, and a page for the rest. The command line is not in it.
 pub const ARENA_SIZE: usize = MAX_MEMBERS * (size_of::<File>() + 8)
     + MAX_CPUS * (size_of::<MpInfo>() + 8)
     + MAX_REGIONS * (size_of::<MemoryMapEntry>() + 8)
@@ -74,7 +74,7 @@ pub struct FileParts {
     pub size: u64,
     /// The address of its path.
     pub path: u64,
-    /// The address of its string, 0 for the empty one.
+    /// The address of its string.
     pub string: u64,
 }
 
@@ -124,7 +124,7 @@ impl<'a> Answers<'a> {
     pub fn stack_size(&mut self) -> Result<u64, ResponseError> {
         let wanted = self.requests.field(limine::STACK_SIZE, 0)?.unwrap_or(0);
         self.numbers(limine::STACK_SIZE, [])?;
-        Ok(wanted.max(MIN_STACK).checked_next_multiple_of(16).unwrap_or(u64::MAX & !15))
+        Ok(wanted.max(MIN_STACK).checked_next_multiple_of(16).unwrap_or(!15))
     }
 
     /// The kernel's entry point: `entry`, unless it requests another.
@@ -137,12 +137,14 @@ impl<'a> Answers<'a> {
         Ok(wanted.unwrap_or(entry))
     }
 
-    /// The kernel's file.
+    /// The kernel's file, whose string is the command line. The text is copied: firmware may keep it
+    /// in memory that a kernel does not look into.
     ///
     /// # Errors
     /// [`ResponseError::ArenaFull`].
-    pub fn executable_file(&mut self, parts: FileParts) -> Result<(), ResponseError> {
-        let file = self.file(parts)?;
+    pub fn executable_file(&mut self, parts: FileParts, command_line: &CStr) -> Result<(), ResponseError> {
+        let string = self.arena.put(command_line.to_bytes_with_nul())?;
+        let file = self.file(FileParts { string, ..parts })?;
         self.numbers(limine::EXECUTABLE_FILE, [file])
     }
 
@@ -209,10 +211,7 @@ impl<'a> Answers<'a> {
     }
 
     fn file(&mut self, parts: FileParts) -> Result<u64, ResponseError> {
-        let FileParts { address, size, path, mut string } = parts;
-        if string == 0 {
-            string = self.arena.put(&0u64)?;
-        }
+        let FileParts { address, size, path, string } = parts;
         self.arena.put(&File { address, size, path, string, ..File::default() })
     }
 

@@ -77,8 +77,8 @@ fn stack_and_entry_are_as_requested() {
 }
 
 #[test]
-fn modules_come_in_order_and_an_empty_string_is_a_string() {
-    let module = |n| FileParts { address: n << 12, size: n, path: n + 100, string: 0 };
+fn modules_come_in_order() {
+    let module = |n| FileParts { address: n << 12, size: n, path: n + 100, string: n + 200 };
     let (responses, memory) = answered(&[(limine::MODULES, 0, &[])], |answers| {
         answers.modules((1..=64).map(module)).expect("room for as many as a bundle has");
         let more = answers.modules((1..=65).map(module));
@@ -88,14 +88,25 @@ fn modules_come_in_order_and_an_empty_string_is_a_string() {
     let list = at(&memory, responses[0], 2);
     for n in 1..=64 {
         let file = at(&memory, list, n - 1);
-        let fields = [0, 1, 2, 3].map(|index| at(&memory, file, index));
-        assert_eq!(fields, [0, (n as u64) << 12, n as u64, n as u64 + 100]);
-        assert_eq!(text(&memory, at(&memory, file, 4)), c"");
+        let fields = [0, 1, 2, 3, 4].map(|index| at(&memory, file, index));
+        let n = n as u64;
+        assert_eq!(fields, [0, n << 12, n, n + 100, n + 200]);
     }
     let (responses, _) = answered(&[(limine::MODULES, 0, &[])], |answers| {
         answers.modules([].into_iter()).expect("room");
     });
     assert_eq!(responses[0], 0);
+}
+
+#[test]
+fn the_kernels_string_is_a_copy_of_the_command_line() {
+    let parts = FileParts { address: 1, size: 2, path: 3, string: 4 };
+    let (responses, memory) = answered(&[(limine::EXECUTABLE_FILE, 0, &[])], |answers| {
+        answers.executable_file(parts, c"test=a cmd=b c").expect("room");
+    });
+    let file = at(&memory, responses[0], 1);
+    assert_eq!([1, 2, 3].map(|n| at(&memory, file, n)), [1, 2, 3]);
+    assert_eq!(text(&memory, at(&memory, file, 4)), c"test=a cmd=b c");
 }
 
 #[test]
