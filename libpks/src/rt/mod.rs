@@ -19,6 +19,7 @@
 //! | [`handle`] | capabilities: plain ones, and [`Owned`](handle::Owned) ones that are deleted when dropped |
 //! | [`client`], [`serve`] | typed calls, and the trait that a server implements |
 //! | [`region`] | shared memory: guards that open it, accessors that copy |
+//! | [`unguarded`] | accesses without a guard, for tests of the guards |
 //! | [`thread`], [`sync`], [`time`] | threads of the domain, a lock between them, sleeping |
 //! | [`endpoint`], [`notification`], [`domain`], [`device`], [`system`] | the kernel's operations, by object |
 //!
@@ -66,6 +67,8 @@ pub mod system;
 pub mod thread;
 #[cfg(target_os = "none")]
 pub mod time;
+#[cfg(target_os = "none")]
+pub mod unguarded;
 
 #[cfg(target_os = "none")]
 pub use self::{

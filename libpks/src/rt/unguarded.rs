@@ -1,0 +1,65 @@
+//! Accesses to a region without a guard, for servers whose business it is to be refused.
+
+use super::region::{Region, RegionInfo};
+use crate::abi::Error;
+use core::arch::asm;
+
+/// A region that is accessed whether or not the calling thread has opened it. If it has not, the access is a fault of
+/// the thread. No access enters the kernel otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Unguarded {
+    address: u64,
+    bytes: u64,
+}
+
+impl Region {
+    /// The region without a guard.
+    ///
+    /// # Errors
+    /// Those of [`Region::info`].
+    pub fn unguarded(self) -> Result<Unguarded, Error> {
+        let RegionInfo { address, bytes, .. } = self.info()?;
+        Ok(Unguarded { address, bytes })
+    }
+}
+
+impl Unguarded {
+    /// The region's first address.
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Reads the aligned 64-bit word at `offset`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it is misaligned or does not lie within the region.
+    #[inline(never)]
+    pub fn read_u64(&self, offset: u64) -> Result<u64, Error> {
+        let from = self.place(offset)?;
+        let value;
+        // SAFETY: the word lies in the area of regions, into which no reference exists. Whether it can be read is the
+        // kernel's to say: if not, this instruction faults and has no effect, then or when it is executed again.
+        unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) from, options(nostack, preserves_flags)) };
+        Ok(value)
+    }
+
+    /// Writes the aligned 64-bit word at `offset`.
+    ///
+    /// # Errors
+    /// As [`read_u64`](Self::read_u64).
+    #[inline(never)]
+    pub fn write_u64(&self, offset: u64, value: u64) -> Result<(), Error> {
+        let into = self.place(offset)?;
+        // SAFETY: as in `read_u64`: no reference sees the change.
+        unsafe { asm!("mov [{}], {}", in(reg) into, in(reg) value, options(nostack, preserves_flags)) };
+        Ok(())
+    }
+
+    fn place(&self, offset: u64) -> Result<u64, Error> {
+        let end = offset.checked_add(8).ok_or(Error::InvalidArgument)?;
+        if end > self.bytes || !offset.is_multiple_of(8) {
+            return Err(Error::InvalidArgument);
+        }
+        self.address.checked_add(offset).ok_or(Error::InvalidArgument)
+    }
+}
