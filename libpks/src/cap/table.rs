@@ -64,6 +64,11 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         self.spaces.get(owner.0).map_or(0, |space| space.count)
     }
 
+    /// How many nodes are in use: all capabilities, and the dead nodes that hold a tree together.
+    pub const fn nodes_in_use(&self) -> u32 {
+        self.nodes.len()
+    }
+
     /// Puts the first capability to an object into the space of `owner`.
     ///
     /// # Errors

@@ -180,3 +180,34 @@ impl<T, S: Table<Slot<T>>> Arena<T, S> {
         (0..self.slots.len()).filter_map(|index| Some((self.id_at(index)?, self.at(index)?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    /// An arena whose only slot is free and has one generation left.
+    fn nearly_worn() -> (Arena<u32, Vec<Slot<u32>>>, Id) {
+        let slots = vec![Slot { generation: u32::MAX, content: Content::Free { next: NONE } }];
+        (Arena { free: 0, ..Arena::new(slots) }, Id { index: 0, generation: u32::MAX })
+    }
+
+    #[test]
+    fn worn_out_slot_is_retired_and_never_reused() {
+        let (mut arena, last) = nearly_worn();
+        assert_eq!(arena.insert(5), Ok(last));
+        assert_eq!(arena.remove(last), Some(5));
+        assert_eq!((arena.get(last), arena.id_at(0), arena.len()), (None, None, 0));
+        assert_eq!(arena.insert(6), Ok(Id { index: 1, generation: 1 }), "a new slot");
+    }
+
+    #[test]
+    fn worn_out_slot_cannot_be_renewed_but_keeps_its_value() {
+        let (mut arena, last) = nearly_worn();
+        assert_eq!(arena.insert(5), Ok(last));
+        assert_eq!(arena.renew(last), Err(ArenaError::Worn));
+        assert_eq!(arena.get(last), Some(&5));
+    }
+}

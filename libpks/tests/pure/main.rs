@@ -1,0 +1,15 @@
+//! Host tests of the pure logic that the kernel runs: ordinary tests for each rule, and random operation
+//! sequences against naive models.
+
+mod arena;
+mod cap_model;
+mod cap_revoke;
+mod cap_rules;
+mod elf;
+mod elf_builder;
+mod frames;
+mod pkey;
+mod sharing;
+mod sharing_model;
+mod small_table;
+mod wire;

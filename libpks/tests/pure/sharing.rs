@@ -1,0 +1,178 @@
+//! The rules of sharing classes, one by one.
+
+use libpks::cap::Owner;
+use libpks::pkey::{KeyAllocator, KeyError, Pkey, Rights};
+use libpks::sharing::{Class, Holder, Member, Sharing, SharingError};
+use libpks::table::Slot;
+
+type Classes = Sharing<Vec<Slot<Class>>, Vec<Slot<Holder>>>;
+
+const A: Owner = Owner(1);
+const B: Owner = Owner(2);
+const RO: Rights = Rights::ReadOnly;
+const RW: Rights = Rights::ReadWrite;
+
+fn classes() -> (Classes, KeyAllocator) {
+    (Sharing::new(Vec::new(), Vec::new()), KeyAllocator::new(true))
+}
+
+/// A mapped region of `domain` alone, and its key.
+fn mapped(classes: &mut Classes, keys: &mut KeyAllocator, domain: Owner) -> (Member, Pkey) {
+    let mut member = classes.join(domain, RW).unwrap();
+    let key = classes.map(&mut member, keys).unwrap();
+    (member, key)
+}
+
+#[test]
+fn all_private_regions_of_a_domain_share_its_key() {
+    let (mut classes, mut keys) = classes();
+    let (heap, heap_key) = mapped(&mut classes, &mut keys, A);
+    let (stack, stack_key) = mapped(&mut classes, &mut keys, A);
+    let (other, other_key) = mapped(&mut classes, &mut keys, B);
+    assert_eq!((heap_key, heap.class()), (stack_key, stack.class()));
+    assert_ne!(heap_key, other_key);
+    assert_ne!(heap.class(), other.class());
+    assert_eq!(keys.available(), 12);
+}
+
+#[test]
+fn different_maximum_rights_are_different_classes() {
+    let (mut classes, mut keys) = classes();
+    let mut one = classes.join(A, RO).unwrap();
+    let (_two, rw_key) = mapped(&mut classes, &mut keys, A);
+    assert_ne!(classes.map(&mut one, &mut keys).unwrap(), rw_key);
+}
+
+#[test]
+fn key_is_taken_with_the_first_mapping_and_freed_with_the_last() {
+    let (mut classes, mut keys) = classes();
+    let mut one = classes.join(A, RW).unwrap();
+    let mut two = classes.join(A, RW).unwrap();
+    assert_eq!((classes.key(one.class()), keys.available()), (None, 14));
+    let key = classes.map(&mut one, &mut keys).unwrap();
+    assert_eq!(classes.map(&mut two, &mut keys), Ok(key));
+    assert_eq!(classes.map(&mut two, &mut keys), Err(SharingError::WrongState));
+    assert_eq!(classes.unmap(&mut one), Ok(None));
+    assert_eq!(classes.unmap(&mut one), Err(SharingError::WrongState));
+    assert_eq!(classes.leave(two), Some(key));
+    assert!(keys.is_allocated(key), "the caller gives it back after the flush");
+    assert_eq!((classes.key(one.class()), classes.class_with_key(key)), (None, None));
+}
+
+#[test]
+fn granting_one_of_two_regions_splits_them_and_taking_it_back_joins_them() {
+    let (mut classes, mut keys) = classes();
+    let (mut buffer, key) = mapped(&mut classes, &mut keys, A);
+    let (heap, _) = mapped(&mut classes, &mut keys, A);
+    let split = classes.set_holder(&mut buffer, B, Some(RO), &mut keys).unwrap();
+    assert_eq!((split.from, split.to), (heap.class(), buffer.class()));
+    assert_eq!((split.old_key, split.freed), (Some(key), None));
+    let new_key = split.new_key.unwrap();
+    assert_ne!(new_key, key);
+    assert_eq!(classes.holders(buffer.class()).collect::<Vec<_>>(), [(A, RW), (B, RO)]);
+    assert_eq!(classes.rights(heap.class(), B), Rights::NoAccess, "the heap stays private");
+
+    let joined = classes.set_holder(&mut buffer, B, None, &mut keys).unwrap();
+    assert_eq!((buffer.class(), joined.new_key, joined.freed), (heap.class(), Some(key), Some(new_key)));
+}
+
+#[test]
+fn only_region_of_its_class_keeps_class_and_key_when_granted() {
+    let (mut classes, mut keys) = classes();
+    let (mut buffer, key) = mapped(&mut classes, &mut keys, A);
+    while keys.allocate().is_ok() {}
+    let change = classes.set_holder(&mut buffer, B, Some(RW), &mut keys).unwrap();
+    assert_eq!(
+        (change.from, change.old_key, change.new_key, change.freed),
+        (change.to, Some(key), Some(key), None)
+    );
+    let again = classes.set_holder(&mut buffer, B, Some(RW), &mut keys).unwrap();
+    assert_eq!(again, change, "nothing new");
+}
+
+#[test]
+fn key_goes_along_if_only_this_region_was_under_it() {
+    let (mut classes, mut keys) = classes();
+    let unmapped = classes.join(A, RW).unwrap();
+    let (mut buffer, key) = mapped(&mut classes, &mut keys, A);
+    while keys.allocate().is_ok() {}
+    let change = classes.set_holder(&mut buffer, B, Some(RW), &mut keys).unwrap();
+    assert_eq!((change.old_key, change.new_key, change.freed), (Some(key), Some(key), None));
+    assert_eq!((classes.key(unmapped.class()), classes.class_with_key(key)), (None, Some(buffer.class())));
+}
+
+#[test]
+fn exhausted_keys_are_an_error_that_changes_nothing() {
+    let (mut classes, mut keys) = classes();
+    let (mut one, key) = mapped(&mut classes, &mut keys, A);
+    let (_two, _) = mapped(&mut classes, &mut keys, A);
+    let mut other = classes.join(B, RW).unwrap();
+    while keys.allocate().is_ok() {}
+    let exhausted = SharingError::Key(KeyError::Exhausted);
+    let before = classes.in_use();
+    assert_eq!(classes.map(&mut other, &mut keys), Err(exhausted));
+    assert_eq!(classes.set_holder(&mut one, B, Some(RO), &mut keys), Err(exhausted));
+    assert_eq!(classes.in_use(), before);
+    assert_eq!((other.is_mapped(), classes.key(one.class())), (false, Some(key)));
+    assert_eq!(classes.rights(one.class(), B), Rights::NoAccess);
+}
+
+#[test]
+fn without_pks_mapping_reports_that() {
+    let (mut classes, _) = classes();
+    let mut keys = KeyAllocator::new(false);
+    let mut member = classes.join(A, RW).unwrap();
+    assert_eq!(classes.map(&mut member, &mut keys), Err(SharingError::Key(KeyError::Unsupported)));
+}
+
+#[test]
+fn pinned_key_is_never_merged_and_never_freed() {
+    let (mut classes, mut keys) = classes();
+    let (private, private_key) = mapped(&mut classes, &mut keys, A);
+    let pin = keys.allocate().unwrap();
+    let mut pinned = classes.join_pinned(A, RW, pin).unwrap();
+    assert_eq!(classes.map(&mut pinned, &mut keys), Ok(pin));
+    assert_ne!((pinned.class(), pin), (private.class(), private_key));
+    let (third, third_key) = mapped(&mut classes, &mut keys, A);
+    assert_eq!((third.class(), third_key), (private.class(), private_key));
+    assert_eq!(classes.unmap(&mut pinned), Ok(None));
+    assert_eq!(classes.key(pinned.class()), Some(pin));
+    assert_eq!(classes.leave(pinned), None);
+    assert_eq!(classes.class_with_key(pin), None);
+    assert!(keys.is_allocated(pin));
+}
+
+#[test]
+fn pinned_key_cannot_leak_one_region_through_another() {
+    let (mut classes, mut keys) = classes();
+    let pin = keys.allocate().unwrap();
+    let mut one = classes.join_pinned(A, RW, pin).unwrap();
+    let change = classes.set_holder(&mut one, B, Some(RO), &mut keys).unwrap();
+    assert_eq!(change.from, change.to);
+    assert_eq!(classes.join_pinned(A, RW, pin), Err(SharingError::Pinned), "other holders");
+    let _ = classes.set_holder(&mut one, B, None, &mut keys).unwrap();
+    let two = classes.join_pinned(A, RW, pin).unwrap();
+    assert_eq!(two.class(), one.class());
+    assert_eq!(classes.set_holder(&mut one, B, Some(RO), &mut keys), Err(SharingError::Pinned));
+    assert_eq!(classes.rights(two.class(), B), Rights::NoAccess);
+    let (_private, key) = mapped(&mut classes, &mut keys, A);
+    assert_eq!(classes.join_pinned(A, RW, key), Err(SharingError::Pinned), "a key that is not pinned");
+}
+
+#[test]
+fn nothing_is_left_when_all_regions_have_gone() {
+    let (mut classes, mut keys) = classes();
+    let members: Vec<Member> = (0..200)
+        .map(|number| {
+            let mut member = classes.join(Owner(number), RW).unwrap();
+            let _ = classes.set_holder(&mut member, Owner(number / 2 + 300), Some(RO), &mut keys).unwrap();
+            member
+        })
+        .collect();
+    assert_eq!(classes.in_use(), (200, 400));
+    assert_eq!(classes.classes().count(), 200);
+    for member in members {
+        assert_eq!(classes.leave(member), None);
+    }
+    assert_eq!(classes.in_use(), (0, 0));
+}
