@@ -56,42 +56,31 @@ struct Received {
     rsdp: u64,
 }
 
+/// The kernel in memory, on page tables that nobody uses yet.
+struct Loaded {
+    kernel: KernelImage<'static>,
+    requests: Requests<'static>,
+    physical: u64,
+    levels: Levels,
+    features: PagingFeatures,
+    root: u64,
+}
+
 /// Boots the kernel in the bundle that the start information at physical address `start_info` names.
 ///
 /// # Errors
 /// The first thing that is wrong, as [`BootError`] says.
 pub(crate) fn boot(start_info: u64) -> Result<Infallible, BootError> {
-    let Received { mut memory, bundle, command_line, rsdp } = take_over(start_info)?;
-    let kernel = KernelImage::parse(bundle.kernel().data)?;
-    let pages = kernel.pages();
-    let size = pages.end - pages.start;
-    let image = memory.allocate(size, kernel.align(), Kind::ExecutableAndModules)?;
-    let physical = image.as_ptr() as u64;
-    let filled = kernel.load(image);
-
-    let requests = Requests::find(image, filled)?;
-    let features = machine::paging_features();
-    let levels = paging::choose_levels(paging_wish(&requests)?, features.levels)?;
-    let root = build_page_tables(&mut memory, &kernel, physical, levels, features)?;
+    let mut received = take_over(start_info)?;
+    let Loaded { kernel, requests, physical, levels, features, root } = load(&mut received)?;
     let direct_map = levels.higher_half();
 
-    let arena_size = (ARENA_SIZE + command_line.count_bytes()) as u64;
-    let arena = memory.allocate(arena_size, PAGE, Kind::BootloaderReclaimable)?;
-    let arena_address = direct_map + arena.as_ptr() as u64;
-    let mut answers = Answers::new(requests, Arena::new(arena, arena_address));
-    answers.loader()?;
-    answers.numbers(limine::HHDM, [direct_map])?;
+    let mut answers = Answers::new(requests, arena(&mut received, direct_map)?);
     answers.numbers(limine::PAGING_MODE, [levels.mode()])?;
-    answers.numbers(limine::EXECUTABLE_ADDRESS, [physical, pages.start])?;
-    if let Some(seconds) = machine::clock().unix_time() {
-        answers.numbers(limine::DATE_AT_BOOT, [seconds as u64])?;
-    }
-    if rsdp != 0 {
-        answers.numbers(limine::RSDP, [direct_map + rsdp])?;
-    }
-    answers.executable_file(file_parts(&bundle.kernel(), direct_map), command_line)?;
-    answers.modules(bundle.modules().map(|module| file_parts(&module, direct_map)))?;
+    answers.numbers(limine::EXECUTABLE_ADDRESS, [physical, kernel.pages().start])?;
+    answer_what_is_known(&mut answers, &received, direct_map)?;
 
+    let memory = &mut received.memory;
     let entry = answers.entry_point(kernel.entry())?;
     kernel.check_entry(entry)?;
     let stack_size = answers.stack_size()?;
@@ -99,18 +88,16 @@ pub(crate) fn boot(start_info: u64) -> Result<Infallible, BootError> {
     let stack_top = direct_map + stack.as_ptr_range().end as u64;
     let prepared = handoff::prepare(root, levels, features, &Destination { entry, stack_top });
 
-    let madt = Madt::find(&Given, rsdp);
+    let madt = Madt::find(&Given, received.rsdp);
     interrupts::mask_all(madt.as_ref());
     let mut cpus = 1;
     if let Some(madt) = madt.filter(|_| answers.wants_processors()) {
-        cpus = processors::start(&mut memory, &mut answers, &madt, stack_size, direct_map, &prepared)?;
+        cpus = processors::start(memory, &mut answers, &madt, stack_size, direct_map, &prepared)?;
     }
     answers.memory_map(&memory.map)?;
+    let (modules, levels) = (received.bundle.modules().len(), levels.mode() + 4);
     console::line(format_args!(
-        "kernel of {} KiB at {physical:#x}, {} modules, {cpus} CPUs, paging with {} levels",
-        size / 1024,
-        bundle.modules().len(),
-        levels.mode() + 4,
+        "kernel at {physical:#x}, {modules} modules, {cpus} CPUs, {levels} levels of paging"
     ));
     handoff::leave(prepared)
 }
@@ -128,6 +115,49 @@ fn take_over(start_info: u64) -> Result<Received, BootError> {
     map.claim(text.address..text.address + text.len, Kind::BootloaderReclaimable)?;
     let file = Given.bytes(place.address, place.len as usize).ok_or(BootError::BundlePlace(place.address))?;
     Ok(Received { memory: Memory::new(map)?, bundle: Bundle::parse(file)?, command_line, rsdp })
+}
+
+/// Loads the kernel, finds its requests, and builds page tables as it wants them.
+fn load(received: &mut Received) -> Result<Loaded, BootError> {
+    let Received { memory, bundle, .. } = received;
+    let kernel = KernelImage::parse(bundle.kernel().data)?;
+    let pages = kernel.pages();
+    let image = memory.allocate(pages.end - pages.start, kernel.align(), Kind::ExecutableAndModules)?;
+    let physical = image.as_ptr() as u64;
+    let filled = kernel.load(image);
+    let requests = Requests::find(image, filled)?;
+    let features = machine::paging_features();
+    let levels = paging::choose_levels(paging_wish(&requests)?, features.levels)?;
+    let root = build_page_tables(memory, &kernel, physical, levels, features)?;
+    Ok(Loaded { kernel, requests, physical, levels, features, root })
+}
+
+/// Memory for the responses, which the kernel sees in the direct map.
+fn arena(received: &mut Received, direct_map: u64) -> Result<Arena<'static>, BootError> {
+    let size = ARENA_SIZE + received.command_line.count_bytes();
+    let place = received.memory.allocate(size as u64, PAGE, Kind::BootloaderReclaimable)?;
+    let address = direct_map + place.as_ptr() as u64;
+    Ok(Arena::new(place, address))
+}
+
+/// Answers what depends on nothing but what was received and where the direct map is.
+fn answer_what_is_known(
+    answers: &mut Answers<'_>,
+    received: &Received,
+    direct_map: u64,
+) -> Result<(), BootError> {
+    let bundle = &received.bundle;
+    answers.loader()?;
+    answers.numbers(limine::HHDM, [direct_map])?;
+    if let Some(seconds) = machine::clock().unix_time() {
+        answers.numbers(limine::DATE_AT_BOOT, [seconds as u64])?;
+    }
+    if received.rsdp != 0 {
+        answers.numbers(limine::RSDP, [direct_map + received.rsdp])?;
+    }
+    answers.executable_file(file_parts(&bundle.kernel(), direct_map), received.command_line)?;
+    answers.modules(bundle.modules().map(|module| file_parts(&module, direct_map)))?;
+    Ok(())
 }
 
 /// Builds the tables that the kernel starts on, and returns the physical address of the first.

@@ -1,4 +1,10 @@
 //! What `entry.s` needs to know to bring a CPU to the state that the protocol describes.
+//!
+//! That state is Limine's to the bit: CR0 80010011h, CR4 20h or 1020h, EFER D00h, PAT
+//! 105_00070406h, the same seven descriptors and selectors, no IDT, no LDT, no task, nothing set up
+//! for SSE. More would hide what a kernel forgets to do itself. Seen from a kernel that prints it
+//! all, on the bootstrap processor and the others, Limine 8.2 differs only in RFLAGS' arithmetic
+//! flags, which are undefined, and 0 here.
 
 use direct::paging::{Levels, PagingFeatures};
 

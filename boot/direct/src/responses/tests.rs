@@ -162,6 +162,8 @@ fn paging_wishes_depend_on_the_revision() {
     assert_eq!(wish(&[]), None);
     let old = wish(&[(limine::PAGING_MODE, 0, &[1, 0, 1])]);
     assert_eq!(old, Some(PagingWish { preferred: 1, max: 1, min: 0 }));
+    let old = wish(&[(limine::PAGING_MODE, 0, &[0, 1, 1])]);
+    assert_eq!(old, Some(PagingWish { preferred: 0, max: 0, min: 0 }));
     let new = wish(&[(limine::PAGING_MODE, 1, &[0, 1, 1])]);
     assert_eq!(new, Some(PagingWish { preferred: 0, max: 1, min: 1 }));
 }
