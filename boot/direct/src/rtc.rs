@@ -59,5 +59,7 @@ mod tests {
         assert_eq!(time([0xff; 6], 0xff), None);
         assert_eq!(time([0; 6], 2), None);
         assert_eq!(time([0, 0, 0, 1, 13, 0], 6), None);
+        assert_eq!(time([0, 0, 0, 32, 1, 0], 6), None);
+        assert_eq!(time([0, 0, 24, 1, 1, 0], 6), None);
     }
 }

@@ -39,6 +39,18 @@ fn text(memory: &[u8], address: u64) -> &CStr {
 }
 
 #[test]
+fn the_arena_aligns_and_ends() {
+    let mut memory = [0; 32];
+    let mut arena = Arena::new(&mut memory, AT);
+    assert_eq!(arena.put(b"nine byte".as_slice()), Ok(AT));
+    assert_eq!(arena.put(&7u64), Ok(AT + 16));
+    assert_eq!(arena.put(&[1u64, 2]), Err(ResponseError::ArenaFull));
+    assert_eq!(arena.put(&9u64), Ok(AT + 24));
+    assert_eq!(arena.put(&1u8), Err(ResponseError::ArenaFull));
+    assert_eq!((memory[8], memory[16], memory[24]), (b'e', 7, 9));
+}
+
+#[test]
 fn requests_that_are_not_made_are_not_answered() {
     let (responses, memory) = answered(&[(limine::HHDM, 0, &[]), (limine::RSDP, 0, &[])], |answers| {
         answers.numbers(limine::HHDM, [0x1234]).expect("room");
