@@ -25,15 +25,17 @@ impl Log for KernelLogger {
         metadata.level() <= log::max_level()
     }
 
-    /// The kernel adds time and domain; the level is said if it is not `Info`. What is too long is cut.
+    /// The kernel adds time and domain; errors and warnings are marked. What is too long is cut.
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = match record.level() {
-            Level::Info => cut::<240>(*record.args()),
-            level => cut(format_args!("{level}: {}", record.args())),
+        let mark = match record.level() {
+            Level::Error => "ERROR ",
+            Level::Warn => "warning: ",
+            _ => "",
         };
+        let line = cut::<240>(format_args!("{mark}{}", record.args()));
         // Nobody is left to tell if the log itself fails.
         let _ = KernelLog::from_handle(Handle::from_raw(self.0.load(Ordering::Relaxed))).write(&line);
     }

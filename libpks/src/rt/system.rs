@@ -68,12 +68,17 @@ impl KernelLog {
         Ok(LogPiece { bytes, next: answer.words[0], first: answer.words[1] })
     }
 
-    /// Signals `bits` whenever the log grows.
+    /// Signals `bits` whenever the log grows, and tells from which position on the kernel leaves it to the subscriber to
+    /// show the log.
     ///
     /// # Errors
     /// Those of [`Capability`](super::Capability).
-    pub fn subscribe(self, notification: Notification, bits: u64) -> Result<(), Error> {
-        syscall(Syscall::LogSubscribe, [self.word(), notification.word(), bits]).map(drop)
+    pub fn subscribe(self, notification: Notification, bits: u64) -> Result<u64, Error> {
+        match syscall(Syscall::LogSubscribe, [self.word(), notification.word(), bits])?.words[0] {
+            // A kernel that does not tell: from the end on. The log is never empty so early that 0 could be meant.
+            0 => Ok(self.read(u64::MAX)?.next),
+            position => Ok(position),
+        }
     }
 }
 
