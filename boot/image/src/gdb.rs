@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use libpks::abi::layout::{IMAGE_OFFSET, slot_base};
 
 use crate::qemu::Serial;
 use crate::run::Request;
@@ -25,28 +26,31 @@ pub fn run(workspace: &Workspace, request: &Request, gdb_arguments: &[String]) -
     let guest = machine.spawn(workspace, &system)?;
     eprintln!("image: loader {loader} ({why}); the console goes to {}", console.display());
 
+    let commands = guest.directory().join("commands.gdb");
+    std::fs::write(&commands, script(&system, port)?).context("cannot write gdb's commands")?;
     let mut gdb = Command::new("gdb");
-    gdb.arg("-q").args(arguments(&system, port)).args(gdb_arguments);
+    gdb.arg("-q").arg("-x").arg(commands).args(gdb_arguments);
     let status = gdb.status().with_context(|| tool::cannot_start("gdb"));
     guest.kill();
     status.map(|_| ())
 }
 
-/// gdb's arguments: the kernel as its program, the servers' symbols at hand, a stop at the entry.
-fn arguments(system: &System, port: u16) -> Vec<String> {
-    let mut arguments = Vec::new();
-    let mut command = |text: String| arguments.extend(["-ex".to_owned(), text]);
-    command("set confirm off".into());
-    let (kernel, servers) = system.symbols().split_first().expect("a system has a kernel");
-    command(format!("file {}", quoted(kernel)));
-    for server in servers {
-        // Only its debugger knows the slot that a server was loaded to; 0 until `symbols` moves it.
-        let name = server.file_name().unwrap_or_default().to_string_lossy();
-        let file = quoted(server);
-        command(format!("define symbols-{name}\nadd-symbol-file {file} -o $arg0\nend"));
+/// A gdb script: symbols of the kernel and of each server, and the way to QEMU.
+///
+/// The kernel gives slots in the order in which domains start, so server `i` is expected in slot
+/// `i`; `symbols-NAME ADDRESS` puts its symbols where it really is, for instance after a restart.
+fn script(system: &System, port: u16) -> Result<String> {
+    let (kernel, servers) = system.symbols().split_first().context("a system has a kernel")?;
+    let mut text = format!("set confirm off\nset pagination off\nfile {}\n", quoted(kernel));
+    for (slot, (module, file)) in (0..).zip(system.servers().iter().zip(servers)) {
+        let file = quoted(file);
+        let base = slot_base(slot).context("there are more servers than slots")? + IMAGE_OFFSET;
+        text += &format!("add-symbol-file {file} -o {base:#x}\n");
+        text += &format!("define symbols-{}\n", module.name);
+        text += &format!("remove-symbol-file {file}\nadd-symbol-file {file} -o $arg0\nend\n");
     }
-    command(format!("target remote 127.0.0.1:{port}"));
-    arguments
+    text += &format!("target remote 127.0.0.1:{port}\n");
+    Ok(text)
 }
 
 fn quoted(path: &std::path::Path) -> String {
@@ -56,4 +60,19 @@ fn quoted(path: &std::path::Path) -> String {
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("no TCP port is free")?;
     Ok(listener.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_has_symbols_in_its_slot() {
+        let system = System::for_tests(&["manifest", "init", "shell"]);
+        let script = script(&system, 1234).expect("a script");
+        assert!(script.contains("file \"/f/debug/kernel\"\n"), "{script}");
+        assert!(script.contains("add-symbol-file \"/f/debug/init\" -o 0xffffc00000200000\n"), "{script}");
+        assert!(script.contains("add-symbol-file \"/f/debug/shell\" -o 0xffffc00040200000\n"), "{script}");
+        assert!(script.ends_with("target remote 127.0.0.1:1234\n"), "{script}");
+    }
 }

@@ -47,6 +47,9 @@ enum Task {
     /// Build, and boot in QEMU with the serial console on the terminal.
     #[command(after_help = format!("The keys and their values:\n{}", Request::KEYS))]
     Run {
+        /// Write QEMU's log of interrupts, resets and guest errors to qemu.log in the boot directory.
+        #[arg(long)]
+        log: bool,
         /// What to boot on; all of it may be left out.
         #[arg(value_name = "KEY=VALUE", allow_hyphen_values = true)]
         words: Vec<String>,
@@ -115,7 +118,7 @@ fn perform(options: Options) -> Result<u8> {
             }
             println!("{}", out.display());
         }
-        Task::Run { words } => return run::run(&workspace, &Request::parse(&words)?),
+        Task::Run { log, words } => return run::run(&workspace, &Request::parse(&words)?, log),
         Task::Gdb { words, gdb } => gdb::run(&workspace, &Request::parse(&words)?, &gdb)?,
         Task::Doctor => return Ok(doctor::report(&workspace)),
     }

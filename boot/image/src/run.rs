@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::limine::Limine;
-use crate::qemu::{Ending, Loader, Machine, Paging, Serial, Verdict};
+use crate::qemu::{DebugLog, Ending, Loader, Machine, Paging, Serial, Verdict};
 use crate::system::System;
 use crate::tool;
 use crate::workspace::Workspace;
@@ -168,15 +168,21 @@ fn parse_memory(value: &str) -> Result<u64> {
     }
 }
 
-/// Builds and boots the system; gives the exit code for our process (see [`exit_code`]).
+/// Builds and boots the system, with QEMU's own log if `log`; gives the exit code for our process
+/// (see [`exit_code`]).
 ///
 /// # Errors
 /// When something does not build, or QEMU does not start.
-pub fn run(workspace: &Workspace, request: &Request) -> Result<u8> {
+pub fn run(workspace: &Workspace, request: &Request, log: bool) -> Result<u8> {
     let (loader, why) = request.choose_loader()?;
     let system = System::build(workspace, &workspace.system_manifest())?;
     eprintln!("image: loader {loader} ({why})");
-    let machine = request.machine(loader);
+    let mut machine = request.machine(loader);
+    if log {
+        let file = workspace.output().join("qemu.log");
+        eprintln!("image: QEMU's log goes to {}", file.display());
+        machine.debug_log = Some(DebugLog { items: "int,cpu_reset,guest_errors".into(), file });
+    }
     if machine.serial1 == Serial::Terminal {
         eprintln!("image: Ctrl-A X ends QEMU");
     }

@@ -69,9 +69,7 @@ impl System {
         }
         let stripped_kernel = dir.join("kernel");
         strip(&kernel, &stripped_kernel)?;
-        let mut symbols = vec![kernel];
-        symbols.extend(servers);
-        symbols.dedup();
+        let symbols = std::iter::once(kernel).chain(servers).collect();
         let system = Self { kernel: stripped_kernel, loader, bundle: dir.join("bundle"), modules, symbols };
         replace(&system.bundle, &system.pack()?)?;
         Ok(system)
@@ -99,6 +97,12 @@ impl System {
     #[must_use]
     pub fn modules(&self) -> &[Module] {
         &self.modules
+    }
+
+    /// The servers among the modules, in manifest order.
+    #[must_use]
+    pub fn servers(&self) -> &[Module] {
+        self.modules.split_first().map_or(&[], |(_manifest, servers)| servers)
     }
 
     /// The ELF files with debug sections: the kernel's, then each server's in manifest order.
@@ -148,7 +152,11 @@ impl System {
             loader: "/f/direct".into(),
             bundle: "/f/bundle".into(),
             modules: modules.iter().map(module).collect(),
-            symbols: vec!["/f/debug/kernel".into()],
+            symbols: ["kernel"]
+                .iter()
+                .chain(&modules[1..])
+                .map(|name| format!("/f/debug/{name}").into())
+                .collect(),
         }
     }
 }

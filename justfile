@@ -1,0 +1,52 @@
+# The commands of the project. `./just` sets a fresh machine up first.
+
+# Words from the command line reach recipes as arguments; no shell parses them again.
+set positional-arguments
+
+image := "cargo run --quiet --package image --"
+
+# List the recipes
+[private]
+default:
+    @{{ just_executable() }} --list --unsorted
+
+# Build kernel, servers and direct loader, and put the boot files together
+build:
+    @{{ image }} build
+
+# Write an ISO for CD and USB stick, BIOS and UEFI (needs Limine: LIMINE_DIR)
+iso *ARGS:
+    @{{ image }} iso "$@"
+
+# Boot in QEMU, console on the terminal: loader= cpus= mem= paging= cpu= cmd= (`just run --help`)
+run *ARGS:
+    @{{ image }} run "$@"
+
+# Run the host's tests, then the system in QEMU; FILTER selects by name
+test *FILTER:
+    @cargo test --workspace --exclude kernel --exclude tests --lib --test '*' "$@"
+    @cargo test --package tests --tests "$@"
+
+# Check format and lints, for the host and for the machine itself
+check:
+    cargo fmt --all --check
+    cargo clippy --all-targets -- -D warnings
+    cargo clippy --target x86_64-unknown-none --package kernel -- -D warnings
+    cargo clippy --target x86_64-unknown-none --package direct -- -D warnings
+    cargo clippy --target x86_64-unknown-none --workspace --exclude kernel --exclude direct --exclude image --exclude tests -- -D warnings
+
+# Debug with gdb, symbols of kernel and servers loaded; words as for `run`, gdb's own after `--`
+gdb *ARGS:
+    @{{ image }} gdb "$@"
+
+# Boot as `run` does, with QEMU's log of interrupts and resets in target/boot/qemu.log
+debug *ARGS:
+    @{{ image }} run --log "$@"
+
+# Say which tools are here and what is missing
+doctor:
+    @{{ image }} doctor
+
+# Remove everything that was built
+clean:
+    cargo clean
