@@ -66,3 +66,6 @@ impl Node {
         }
     }
 }
+
+// A lookup touches one cache line.
+const _: () = assert!(size_of::<crate::table::Slot<Node>>() <= 64);

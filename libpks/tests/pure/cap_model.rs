@@ -71,6 +71,12 @@ struct Cap {
     live: bool,
 }
 
+impl Cap {
+    fn name(&self) -> (u32, Handle) {
+        (self.owner, self.handle)
+    }
+}
+
 /// The naive model. Capabilities are never taken out of the list, only marked.
 #[derive(Default)]
 struct Model {
@@ -231,13 +237,14 @@ fn check(table: &Table, model: &Model) {
 }
 
 fn run(table: &mut Table, model: &mut Model, op: &Op) {
-    // A handle that was given out at some time, or a made-up one.
-    let pick = |of: usize| match of % 20 {
-        19 => Handle::from_raw(of as u64),
-        _ if model.ever.is_empty() => Handle::from_raw(0),
-        // More often a late one, which is likely still there.
-        n if n < 12 => model.ever[model.ever.len() - 1 - (of / 20) % model.ever.len().min(6)],
-        _ => model.ever[(of / 20) % model.ever.len()],
+    // Mostly what its holder has; else a handle that was given out at some time, or a made-up one.
+    let live: Vec<&Cap> = model.caps.iter().filter(|cap| cap.live).collect();
+    let pick = |by: u32, of: usize| match of % 20 {
+        19 => (by, Handle::from_raw(of as u64)),
+        _ if model.ever.is_empty() => (by, Handle::from_raw(0)),
+        17 | 18 => (by, model.ever[(of / 20) % model.ever.len()]),
+        _ if live.is_empty() => (by, model.ever[0]),
+        _ => live[(of / 20) % live.len()].name(),
     };
     let mut reported = Reported::new();
     let mut report = |removal: libpks::cap::Removal<'_>| {
@@ -254,7 +261,7 @@ fn run(table: &mut Table, model: &mut Model, op: &Op) {
             }
         }
         Op::Mint { by, of, to, rights, badge } => {
-            let (handle, rights) = (pick(of), CapRights::from_bits_truncate(rights));
+            let ((by, handle), rights) = (pick(by, of), CapRights::from_bits_truncate(rights));
             let expected = model.mint((by, handle, to, rights, badge));
             let result = table.mint(Owner(by), handle, Owner(to), rights, badge);
             assert_eq!(result.map(drop), expected.map(drop));
@@ -263,7 +270,7 @@ fn run(table: &mut Table, model: &mut Model, op: &Op) {
             }
         }
         Op::Move { by, of, to } => {
-            let handle = pick(of);
+            let (by, handle) = pick(by, of);
             let expected = model.movable(by, handle, to);
             let result = table.move_to(Owner(by), handle, Owner(to), &mut report);
             assert_eq!(result.map(drop), expected.map(drop));
@@ -280,14 +287,14 @@ fn run(table: &mut Table, model: &mut Model, op: &Op) {
             }
         }
         Op::Delete { by, of } => {
-            let handle = pick(of);
+            let (by, handle) = pick(by, of);
             let expected = model.held(by, handle);
             assert_eq!(table.delete(Owner(by), handle, &mut report), expected.map(drop));
             assert_eq!(reported.len(), usize::from(expected.is_ok()));
             model.apply(&reported, Cause::Deleted, &expected.into_iter().collect());
         }
         Op::Revoke { by, of, budget } => {
-            let handle = pick(of);
+            let (by, handle) = pick(by, of);
             let expected = model.held(by, handle);
             let result = table.revoke_step(Owner(by), handle, budget, &mut report);
             assert_eq!(result.map(drop), expected.map(drop));
@@ -301,7 +308,7 @@ fn run(table: &mut Table, model: &mut Model, op: &Op) {
             }
         }
         Op::Lend { by, of, to, rights } => {
-            let (handle, rights) = (pick(of), CapRights::from_bits_truncate(rights));
+            let ((by, handle), rights) = (pick(by, of), CapRights::from_bits_truncate(rights));
             let expected = model.lend(by, handle, to, rights);
             let result = table.lend(Owner(by), handle, Owner(to), rights);
             assert_eq!(result.map(drop), expected.map(drop));
@@ -368,7 +375,7 @@ proptest! {
         let mut table = Table::new(Vec::new(), Vec::new());
         let mut model = Model::default();
         for owner in 0..OWNERS {
-            run(&mut table, &mut model, &Op::Open { owner, limit: 40 });
+            run(&mut table, &mut model, &Op::Open { owner, limit: 60 });
         }
         for op in &ops {
             run(&mut table, &mut model, op);

@@ -85,6 +85,33 @@ fn wide_tree_of_trees_is_revoked_in_bounded_steps() {
     assert_eq!((table.count(B), table.count(C), table.nodes_in_use()), (0, 0, 1));
 }
 
+/// Derives two from each of the last, `levels` times.
+fn grow(table: &mut Table, root: Handle, levels: u32) -> u32 {
+    let mut level = vec![root];
+    for _ in 0..levels {
+        level = level
+            .iter()
+            .flat_map(|parent| [*parent; 2])
+            .map(|parent| table.mint(A, parent, A, ALL, 0).unwrap())
+            .collect();
+    }
+    (2 << levels) - 2
+}
+
+#[test]
+fn bushy_tree_is_revoked_in_bounded_steps_and_reported_once() {
+    let (mut table, root) = table();
+    let derived = grow(&mut table, root, 6);
+    let mut lost = Vec::new();
+    let calls = finish(|| table.revoke_step(A, root, 4, |removal| lost.push(removal.handle)).unwrap());
+    assert!(calls <= derived / 2 + 1, "{calls} calls");
+    assert_eq!(lost.len(), derived as usize);
+    lost.sort();
+    lost.dedup();
+    assert_eq!(lost.len(), derived as usize, "reported twice");
+    assert_eq!((table.count(A), table.nodes_in_use()), (1, 1));
+}
+
 #[test]
 fn revoke_that_was_left_off_can_be_taken_up_and_leaves_a_sound_tree() {
     let (mut table, root) = table();
@@ -164,6 +191,17 @@ fn borrower_that_dies_does_not_end_what_it_lent_on() {
     assert!(table.lookup(C, lent_on).is_ok(), "until the reply of its own call");
     assert_eq!(table.end_loan_step(inner, 9, ignore), Progress::Done);
     assert_eq!(table.lookup(C, lent_on), Err(CapError::NoSuchCapability));
+}
+
+#[test]
+fn loan_that_the_borrower_dropped_is_over_though_its_node_is_still_there() {
+    let (mut table, root) = table();
+    let (lent, outer) = table.lend(A, root, B, ALL).unwrap();
+    let inner = [(); 2].map(|()| table.lend(B, lent, C, CapRights::READ).unwrap());
+    table.delete(B, lent, ignore).unwrap();
+    assert_eq!(table.nodes_in_use(), 4, "the dead one holds two together");
+    assert_eq!(table.end_loan_step(outer, 9, |_| panic!("gone already")), Progress::Done);
+    assert!(inner.iter().all(|(lent_on, _)| table.lookup(C, *lent_on).is_ok()));
 }
 
 #[test]

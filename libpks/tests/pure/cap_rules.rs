@@ -158,6 +158,18 @@ fn dead_nodes_go_with_the_last_but_one_of_their_children() {
 }
 
 #[test]
+fn siblings_stay_linked_around_a_capability_that_was_replaced_by_its_child() {
+    let (mut table, root) = table();
+    let rest: Vec<Handle> = (0..3).map(|_| table.mint(A, root, B, CapRights::READ, 0).unwrap()).collect();
+    let middle = table.mint(A, root, B, CapRights::all(), 0).unwrap();
+    table.mint(B, middle, C, CapRights::READ, 0).unwrap();
+    table.delete(B, middle, ignore).unwrap();
+    // The child now stands before the last of `rest`.
+    table.delete(B, rest[2], ignore).unwrap();
+    assert_eq!(table.derived_count(A, root, 99).unwrap().count, 3);
+}
+
+#[test]
 fn full_space_refuses_and_changes_nothing() {
     let (mut table, root) = table();
     table.set_limit(B, 1).unwrap();
