@@ -22,6 +22,19 @@ pub enum Sentence {
     Harmless,
 }
 
+/// What a crime aims at; whoever asks for it tells the address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Aim {
+    /// Nothing beyond the adversary itself.
+    Nothing,
+    /// Memory of the domain that asks.
+    Caller,
+    /// Writable data of the kernel.
+    KernelData,
+    /// Instructions of the kernel.
+    KernelText,
+}
+
 /// A crime as both sides know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Crime {
@@ -29,47 +42,49 @@ pub struct Crime {
     pub name: &'static str,
     /// What is done.
     pub about: &'static str,
+    /// What it aims at.
+    pub aim: Aim,
     /// What must come of it.
     pub sentence: Sentence,
 }
 
 macro_rules! crimes {
-    ($($name:literal, $sentence:expr, $about:literal;)+) => {
+    ($($name:literal, $aim:ident, $sentence:expr, $about:literal;)+) => {
         /// All crimes.
         pub const CRIMES: &[Crime] = &{
             use Sentence::*;
-            [$(Crime { name: $name, about: $about, sentence: $sentence }),+]
+            [$(Crime { name: $name, about: $about, aim: Aim::$aim, sentence: $sentence }),+]
         };
     };
 }
 
 crimes! {
-    "read_foreign_memory", Ends(FaultKind::ProtectionKey), "read a variable of the domain that asks";
-    "write_foreign_memory", Ends(FaultKind::ProtectionKey), "write a variable of the domain that asks";
-    "read_kernel_memory", Ends(FaultKind::ProtectionKey), "read the kernel's data";
-    "write_kernel_memory", Ends(FaultKind::ProtectionKey), "write the kernel's data";
-    "write_own_text", Ends(FaultKind::Protection), "write an instruction of its own";
-    "write_kernel_text", Ends(FaultKind::Protection), "write an instruction of the kernel";
-    "execute_data", Ends(FaultKind::Protection), "jump to a buffer of its own";
-    "execute_stack", Ends(FaultKind::Protection), "jump to its stack";
-    "jump_to_kernel_data", Ends(FaultKind::Protection), "jump to the kernel's data";
-    "jump_into_gate", EndsSomehow, "jump to the middle of a gate with made-up registers";
-    "jump_past_gates", EndsSomehow, "jump to where a gate would be, had there been one more";
-    "stack_overflow", Ends(FaultKind::StackOverflow), "recurse without end";
-    "null_read", Ends(FaultKind::NotMapped), "read address 8";
-    "null_write", Ends(FaultKind::NotMapped), "write address 8";
-    "non_canonical", Ends(FaultKind::Exception(13)), "read a non-canonical address";
-    "divide_error", Ends(FaultKind::Exception(0)), "divide by zero";
-    "undefined_instruction", Ends(FaultKind::Exception(6)), "execute UD2";
-    "breakpoint", Ends(FaultKind::Exception(3)), "execute INT3";
-    "panic", Ends(FaultKind::Panic), "panic";
-    "forged_handle", Refused(Error::NoSuchCapability), "use handles that it was never given";
-    "wrong_object", Refused(Error::WrongObject), "use a capability for something else than it names";
-    "garbage_message", Refused(Error::Malformed), "send noise to a server";
-    "wrong_syscall", Refused(Error::NoSuchSyscall), "ask for operations that do not exist";
-    "exhaust_heap", Refused(Error::QuotaExceeded), "allocate until nothing is left";
-    "exhaust_threads", Refused(Error::QuotaExceeded), "start threads until nothing is left";
-    "infinite_loop", Harmless, "spin in a thread of its own, for ever";
+    "read_foreign_memory", Caller, Ends(FaultKind::ProtectionKey), "read a variable of the domain that asks";
+    "write_foreign_memory", Caller, Ends(FaultKind::ProtectionKey), "write a variable of the domain that asks";
+    "read_kernel_memory", KernelData, Ends(FaultKind::ProtectionKey), "read the kernel's data";
+    "write_kernel_memory", KernelData, Ends(FaultKind::ProtectionKey), "write the kernel's data";
+    "write_own_text", Nothing, Ends(FaultKind::Protection), "write an instruction of its own";
+    "write_kernel_text", KernelText, Ends(FaultKind::Protection), "write an instruction of the kernel";
+    "execute_data", Nothing, Ends(FaultKind::Protection), "jump to a buffer of its own";
+    "execute_stack", Nothing, Ends(FaultKind::Protection), "jump to its stack";
+    "jump_to_kernel_data", KernelData, Ends(FaultKind::Protection), "jump to the kernel's data";
+    "jump_into_gate", Nothing, EndsSomehow, "jump to the middle of a gate with made-up registers";
+    "jump_past_gates", Nothing, EndsSomehow, "jump to where a gate would be, had there been one more";
+    "stack_overflow", Nothing, Ends(FaultKind::StackOverflow), "recurse without end";
+    "null_read", Nothing, Ends(FaultKind::NotMapped), "read address 8";
+    "null_write", Nothing, Ends(FaultKind::NotMapped), "write address 8";
+    "non_canonical", Nothing, Ends(FaultKind::Exception(13)), "read a non-canonical address";
+    "divide_error", Nothing, Ends(FaultKind::Exception(0)), "divide by zero";
+    "undefined_instruction", Nothing, Ends(FaultKind::Exception(6)), "execute UD2";
+    "breakpoint", Nothing, Ends(FaultKind::Exception(3)), "execute INT3";
+    "panic", Nothing, Ends(FaultKind::Panic), "panic";
+    "forged_handle", Nothing, Refused(Error::NoSuchCapability), "use handles that it was never given";
+    "wrong_object", Nothing, Refused(Error::WrongObject), "use a capability for something else than it names";
+    "garbage_message", Nothing, Refused(Error::Malformed), "send noise to a server";
+    "wrong_syscall", Nothing, Refused(Error::NoSuchSyscall), "ask for operations that do not exist";
+    "exhaust_heap", Nothing, Refused(Error::QuotaExceeded), "allocate until nothing is left";
+    "exhaust_threads", Nothing, Refused(Error::QuotaExceeded), "start threads until nothing is left";
+    "infinite_loop", Nothing, Harmless, "spin in a thread of its own, for ever";
 }
 
 /// The crime with this name.

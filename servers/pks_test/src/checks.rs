@@ -1,0 +1,68 @@
+//! Counts checks and words what was seen.
+
+use alloc::boxed::Box;
+use core::cell::Cell;
+use core::fmt::{self, Debug};
+use core::panic::Location;
+
+use libpks::abi::Error;
+use libpks::proto::pks_test::Seen;
+use libpks::rt::text;
+
+/// Why a scenario ends before its end.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// A check did not hold, or an operation failed that must not.
+    Failed(Box<Seen>),
+    /// This machine cannot run it.
+    Skipped(Box<Seen>),
+}
+
+/// What every step of a scenario gives.
+pub(crate) type Run<T = ()> = Result<T, Stop>;
+
+impl Stop {
+    /// A failure in words.
+    pub(crate) fn failed(seen: fmt::Arguments<'_>) -> Self {
+        Self::Failed(Box::new(text::cut(seen)))
+    }
+}
+
+impl From<Error> for Stop {
+    /// An operation of the kernel failed, at the place of the `?`.
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        let place = Location::caller();
+        Self::failed(format_args!("{error} at {}:{}", place.file(), place.line()))
+    }
+}
+
+/// The checks of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    made: Cell<u32>,
+}
+
+impl Checks {
+    /// How many were made.
+    pub(crate) fn made(&self) -> u32 {
+        self.made.get()
+    }
+
+    /// One check.
+    ///
+    /// # Errors
+    /// [`Stop::Failed`] with `seen` if it does not hold.
+    pub(crate) fn that(&self, holds: bool, seen: fmt::Arguments<'_>) -> Run {
+        self.made.set(self.made.get().saturating_add(1));
+        if holds { Ok(()) } else { Err(Stop::failed(seen)) }
+    }
+
+    /// One check that two values are equal.
+    ///
+    /// # Errors
+    /// [`Stop::Failed`] with both values if they are not.
+    pub(crate) fn same<T: PartialEq + Debug>(&self, what: fmt::Arguments<'_>, seen: T, expected: T) -> Run {
+        self.that(seen == expected, format_args!("{what}: {seen:x?} instead of {expected:x?}"))
+    }
+}

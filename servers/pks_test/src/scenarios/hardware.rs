@@ -1,0 +1,144 @@
+//! K1 to K7 and P17: the hardware's rules, by probes of one supervisor page and one user page under the same key.
+
+use libpks::pkey::{Access, Pkrs, Rights};
+use libpks::proto::pks_test::Seen;
+use libpks::rt::text::cut;
+
+use crate::bench::{Probed, Target, Tools, UserPage};
+use crate::checks::{Checks, Run};
+
+/// What is in both pages before a row, and what is written to them.
+const BEFORE: u64 = 0x4b00_0000_0000_0001;
+const WRITTEN: u64 = 0x4b00_0000_0000_0002;
+
+/// The two pages.
+struct Rig<'a> {
+    tools: &'a Tools,
+    checks: &'a Checks,
+    supervisor: Target,
+    user: UserPage,
+}
+
+impl<'a> Rig<'a> {
+    /// Makes both pages, and checks in the page table that they are what they must be.
+    fn new(tools: &'a Tools, checks: &'a Checks) -> Run<Self> {
+        let supervisor = Target::new(tools)?;
+        let user = tools.user_page(supervisor.key)?;
+        for (address, is_user) in [(supervisor.address(), false), (user.address, true)] {
+            let leaf = tools.leaf(address)?;
+            let seen = (leaf.user, leaf.key());
+            checks.same(
+                format_args!("user page or not, and key, of {address:#x}"),
+                seen,
+                (is_user, supervisor.key),
+            )?;
+        }
+        let rig = Self { tools, checks, supervisor, user };
+        for address in [rig.supervisor.address(), rig.user.address] {
+            checks.same(
+                format_args!("write with the key open"),
+                tools.probe(address, rig.word(Rights::ReadWrite), Access::Write, BEFORE)?,
+                Probed::Done(0),
+            )?;
+            rig.holds(address, BEFORE)?;
+        }
+        Ok(rig)
+    }
+
+    /// Key 0 and the key of both pages as said, all others closed.
+    fn word(&self, rights: Rights) -> Pkrs {
+        Pkrs::DEFAULT.with(self.supervisor.key, rights)
+    }
+
+    /// A page holds a value, read with its key open.
+    fn holds(&self, address: u64, value: u64) -> Run {
+        let read = self.tools.probe(address, self.word(Rights::ReadWrite), Access::Read, 0)?;
+        self.checks.same(format_args!("value at {address:#x}"), read, Probed::Done(value))
+    }
+
+    /// A write: it must be done, or fault with code 0x23 and leave the page as it was.
+    fn write(&self, address: u64, rights: Rights, write_protect: bool, faults: bool) -> Run {
+        let word = self.word(rights);
+        let probed = match write_protect {
+            true => self.tools.probe(address, word, Access::Write, WRITTEN)?,
+            false => self.tools.probe_wp_off(address, word, Access::Write, WRITTEN)?,
+        };
+        let expected = if faults { Probed::Faulted { code: 0x23, cr2: address } } else { Probed::Done(0) };
+        self.checks.same(
+            format_args!("write at {address:#x}, {rights}, CR0.WP {write_protect}"),
+            probed,
+            expected,
+        )?;
+        self.holds(address, if faults { BEFORE } else { WRITTEN })
+    }
+
+    /// A read: the value, or a fault with code 0x21.
+    fn read(&self, address: u64, rights: Rights, faults: bool) -> Run {
+        let probed = self.tools.probe(address, self.word(rights), Access::Read, 0)?;
+        let expected =
+            if faults { Probed::Faulted { code: 0x21, cr2: address } } else { Probed::Done(BEFORE) };
+        self.checks.same(format_args!("read at {address:#x}, {rights}"), probed, expected)
+    }
+}
+
+pub(super) fn k1(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    rig.write(rig.supervisor.address(), Rights::NoAccess, true, true)?;
+    rig.write(rig.supervisor.address(), Rights::ReadWrite, true, false)?;
+    Ok(cut(format_args!("one fault, then the value was stored")))
+}
+
+pub(super) fn k2(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    rig.write(rig.supervisor.address(), Rights::NoAccess, false, true)?;
+    Ok(cut(format_args!("faulted, nothing was stored")))
+}
+
+pub(super) fn k3(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    rig.write(rig.supervisor.address(), Rights::ReadOnly, true, true)?;
+    Ok(cut(format_args!("faulted, nothing was stored")))
+}
+
+pub(super) fn k4(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    rig.write(rig.supervisor.address(), Rights::ReadOnly, false, false)?;
+    Ok(cut(format_args!("no fault, the value was stored")))
+}
+
+pub(super) fn k5(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    rig.write(rig.user.address, Rights::ReadOnly, false, false)?;
+    Ok(cut(format_args!("no fault, the value was stored")))
+}
+
+/// With the same word the supervisor page must fault, so that it is the user page that makes the difference.
+pub(super) fn k6(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    rig.write(rig.user.address, Rights::ReadOnly, true, false)?;
+    rig.write(rig.supervisor.address(), Rights::ReadOnly, true, true)?;
+    Ok(cut(format_args!("user page written, supervisor page faulted")))
+}
+
+pub(super) fn k7(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    rig.read(rig.user.address, Rights::NoAccess, false)?;
+    rig.read(rig.supervisor.address(), Rights::NoAccess, true)?;
+    rig.read(rig.supervisor.address(), Rights::ReadOnly, false)?;
+    Ok(cut(format_args!("user page read, supervisor page faulted, and not with WD")))
+}
+
+/// P17: bits 63:32 of IA32_PKRS are reserved (SDM vol. 4, table 2-2).
+pub(super) fn reserved_bits(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    // Keys 0 and 1 stay open: the kernel runs on them while it tries.
+    let good = u64::from(Pkrs::KERNEL.raw()) & 0xffff_ffff;
+    for value in [good, good & 0x0fff_ffff, good | 0xaaaa_aaa0] {
+        checks.same(format_args!("WRMSR of {value:#x}"), tools.write_raw(value)?, (false, value))?;
+    }
+    for bit in [32, 33, 47, 63] {
+        let (faulted, read) = tools.write_raw(good | 1 << bit)?;
+        checks.that(faulted, format_args!("WRMSR with bit {bit} did not fault, and reads back {read:#x}"))?;
+        checks.that(read >> 32 == 0, format_args!("bit {bit} stuck: {read:#x}"))?;
+    }
+    Ok(cut(format_args!("three words taken, four refused")))
+}

@@ -1,0 +1,71 @@
+//! The scenarios, by name.
+
+mod context_switch;
+mod defaults;
+mod exception;
+mod global;
+mod hardware;
+mod harness;
+mod keys;
+mod matrix;
+mod nested;
+mod update;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use libpks::abi::Error;
+use libpks::proto::pks_test::{Outcome, Scenario, Seen, Verdict};
+
+use crate::bench::Tools;
+use crate::checks::{Checks, Run, Stop};
+use crate::service::{Service, no_keys};
+
+/// Runs a scenario; gives what was seen.
+///
+/// # Errors
+/// [`Stop`].
+pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &Checks) -> Run<Seen> {
+    let tools = service.tools();
+    if scenario.needs_keys {
+        demand_keys(tools)?;
+    }
+    match scenario.name {
+        "S1_defaults" => defaults::run(tools, checks),
+        "S2_single" => matrix::single(tools, checks),
+        "S3_all_keys" => matrix::all_keys(tools, checks),
+        "S4_context_switch" => context_switch::run(tools, checks),
+        "S5_exception" => exception::run(tools, checks),
+        "S6_abandon" => global::abandon(tools, checks),
+        "S7_update" => update::run(tools, checks),
+        "S8_global" => global::run(tools, checks),
+        "S10_harness" => harness::run(service, checks),
+        "K1_no_access_write" => hardware::k1(tools, checks),
+        "K2_no_access_write_wp_off" => hardware::k2(tools, checks),
+        "K3_read_only_write" => hardware::k3(tools, checks),
+        "K4_read_only_write_wp_off" => hardware::k4(tools, checks),
+        "K5_user_page_write_wp_off" => hardware::k5(tools, checks),
+        "K6_user_page_write" => hardware::k6(tools, checks),
+        "K7_no_access_read" => hardware::k7(tools, checks),
+        "P5_error_codes" => matrix::error_codes(tools, checks),
+        "P9_nested" => nested::run(tools, checks),
+        "P17_reserved_bits" => hardware::reserved_bits(tools, checks),
+        "P18_rekey" => keys::rekey(tools, checks),
+        "P19_audit" => keys::audit(tools, checks),
+        "P20_exhaustion" => keys::exhaustion(tools, checks),
+        other => Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
+    }
+}
+
+/// Ends a scenario that needs keys on a machine that has none.
+fn demand_keys(tools: &Tools) -> Run {
+    match tools.keys.allocate() {
+        Ok(_) => Ok(()),
+        Err(Error::KeysUnsupported) => {
+            let Outcome { verdict, seen, .. } = no_keys(tools);
+            let stop = if verdict == Verdict::Skip { Stop::Skipped } else { Stop::Failed };
+            Err(stop(Box::new(seen)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

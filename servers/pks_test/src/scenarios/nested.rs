@@ -1,0 +1,39 @@
+//! P9: a trap inside a trap, and an NMI, each have the kernel's word, before and after; the thread keeps its own.
+
+use libpks::pkey::{Pkrs, Rights};
+use libpks::proto::pks_test::Seen;
+use libpks::rt::text::cut;
+
+use crate::bench::{Bound, Target, Tools};
+use crate::checks::{Checks, Run};
+use crate::subject::open;
+
+pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let target = Target::new(tools)?;
+    let kernel = u64::from(Pkrs::KERNEL.raw());
+    let cpus = tools.cpus()?;
+    for cpu in 0..cpus {
+        let _bound = Bound::to(cpu)?;
+        let _held = open(*target.region, Rights::ReadOnly)?;
+        let word = tools.base_word()?.with(target.key, Rights::ReadOnly);
+        checks.same(
+            format_args!("CPU {cpu}: words around a nested trap"),
+            tools.nested_trap()?,
+            [kernel; 3],
+        )?;
+        checks.same(
+            format_args!("CPU {cpu}: thread's word after it"),
+            tools.words(cpu)?.interrupted,
+            word,
+        )?;
+        for of in [cpu, (cpu + 1) % cpus] {
+            checks.same(format_args!("CPU {of}: words in an NMI and after"), tools.nmi(of)?, [kernel; 2])?;
+        }
+        checks.same(
+            format_args!("CPU {cpu}: thread's word after NMIs"),
+            tools.words(cpu)?.interrupted,
+            word,
+        )?;
+    }
+    Ok(cut(format_args!("nested traps and NMIs on {cpus} CPUs had {:#010x}", Pkrs::KERNEL.raw())))
+}
