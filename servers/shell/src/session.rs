@@ -1,0 +1,129 @@
+//! The loop: a line, its commands, what they show.
+
+use crate::screen::{Event, Screen};
+use crate::trouble::Trouble;
+use crate::{control, scenarios, show};
+use alloc::string::String;
+use core::fmt::Write;
+use libpks::abi::inspect::{Isolation, PowerAction, SystemInfo};
+use libpks::rt::{Env, Inspect};
+use shell::command::{self, Command, HELP};
+use shell::editor::Editor;
+
+/// A person, or a line of commands, at the terminal.
+pub(crate) struct Session {
+    env: Env,
+    screen: Screen,
+}
+
+impl Session {
+    pub(crate) const fn new(env: Env, screen: Screen) -> Self {
+        Self { env, screen }
+    }
+
+    /// Greets, runs the commands that the shell was started with, then those that are typed. It does not come back.
+    pub(crate) fn run(mut self) -> Result<(), Trouble> {
+        let system = self.env.capability::<Inspect>("inspect")?.system()?;
+        let prompt = prompt(&system);
+        self.greet(&system);
+        if let Some(commands) = self.env.arg("cmd").map(String::from) {
+            let _ = writeln!(self.screen, "{prompt}{commands}");
+            self.obey(&commands);
+        }
+        self.converse(&prompt)
+    }
+
+    fn greet(&mut self, system: &SystemInfo) {
+        let SystemInfo { version, isolation, cpus, loader, .. } = system;
+        let _ = writeln!(
+            self.screen,
+            "\nPortcullis {version}, started by {loader}, {cpus} CPUs, isolation: {isolation}"
+        );
+        if *isolation == Isolation::None {
+            let _ = writeln!(
+                self.screen,
+                "This CPU has no protection keys: nothing walls the domains off from each other."
+            );
+        }
+        let _ = writeln!(self.screen, "`help` lists the commands.");
+    }
+
+    fn converse(mut self, prompt: &str) -> Result<(), Trouble> {
+        let mut editor = Editor::new(prompt);
+        let mut shown = String::new();
+        editor.show(&mut shown);
+        loop {
+            let _ = self.screen.write_str(&core::mem::take(&mut shown));
+            if !self.screen.has_input() {
+                self.screen.flush();
+            }
+            match self.screen.next_event() {
+                Event::Renewed => editor.show(&mut shown),
+                Event::Byte(byte) => {
+                    if let Some(line) = editor.feed(byte, &mut shown) {
+                        let _ = self.screen.write_str(&core::mem::take(&mut shown));
+                        self.obey(&line);
+                        editor.show(&mut shown);
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, line: &str) {
+        for text in command::split(line) {
+            let outcome = match command::parse(text) {
+                Ok(command) => self.execute(command),
+                Err(error) => {
+                    let _ = writeln!(self.screen, "{error}");
+                    continue;
+                }
+            };
+            if let Err(trouble) = outcome {
+                let _ = writeln!(self.screen, "{text}: {trouble}");
+            }
+        }
+        self.screen.flush();
+    }
+
+    fn execute(&mut self, command: Command<'_>) -> Result<(), Trouble> {
+        let (env, screen) = (&self.env, &mut self.screen);
+        match command {
+            Command::Help => {
+                for (written, about) in HELP {
+                    let _ = writeln!(screen, "  {written:<14} {about}");
+                }
+                let _ = writeln!(screen, "Several commands go on one line with `;` between them.");
+                Ok(())
+            }
+            Command::Domains => show::domains(env, screen),
+            Command::Keys => show::keys(env, screen),
+            Command::Caps(name) => show::capabilities(env, screen, name),
+            Command::Threads => show::threads(env, screen),
+            Command::Mem => show::memory(env, screen),
+            Command::Cpus => show::cpus(env, screen),
+            Command::Log => show::log(env, screen),
+            Command::Faults => show::faults(env, screen),
+            Command::Uptime => show::uptime(screen),
+            Command::Echo(text) => {
+                let _ = writeln!(screen, "{text}");
+                Ok(())
+            }
+            Command::Start(name) => control::start(env, screen, name),
+            Command::Stop(name) => control::stop(env, screen, name),
+            Command::Restart(name) => control::restart(env, screen, name),
+            Command::PowerOff => control::power(env, screen, PowerAction::Off),
+            Command::Reboot => control::power(env, screen, PowerAction::Reboot),
+            Command::PksList => scenarios::list(env, screen),
+            Command::PksRun(name) => scenarios::run_one(env, screen, name),
+            Command::PksAll => scenarios::run_all(env, screen),
+        }
+    }
+}
+
+fn prompt(system: &SystemInfo) -> String {
+    match system.isolation {
+        Isolation::Pks => "pks> ".into(),
+        Isolation::None => "isolation: NONE pks> ".into(),
+    }
+}
