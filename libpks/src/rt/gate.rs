@@ -166,3 +166,68 @@ pub(super) fn die() -> ! {
     // SAFETY: UD2 raises #UD and has no other effect (Intel SDM vol. 2B).
     unsafe { core::arch::asm!("ud2", options(noreturn, nomem, nostack)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Behaves as a gate may: returns each payload register plus one, and leaves something else in all others.
+    #[unsafe(naked)]
+    unsafe extern "sysv64" fn wild_gate() {
+        naked_asm!(
+            "inc rdi",
+            "inc rsi",
+            "inc r8",
+            "inc r9",
+            "inc r10",
+            "inc r12",
+            "inc r13",
+            "inc r14",
+            "inc r11",
+            // Shows that target and deadline came in R15 and RBX.
+            "shl r15, 8",
+            "add rdi, r15",
+            "shl rbx, 16",
+            "add rdi, rbx",
+            "mov rax, -1",
+            "mov rbx, -1",
+            "mov rcx, -1",
+            "mov rdx, -1",
+            "mov rbp, -1",
+            "mov r15, -1",
+            "std",
+            "ret",
+        )
+    }
+
+    /// Calls `pass` with known values in the registers that it has to keep, and tells whether they came back.
+    #[unsafe(naked)]
+    unsafe extern "sysv64" fn pass_is_clean(registers: *mut Registers, gate: u64) -> bool {
+        naked_asm!(
+            "push rbp", "push rbx", "push r12", "push r13", "push r14", "push r15", "sub rsp, 8",
+            "mov rbp, 11", "mov rbx, 12", "mov r12, 13", "mov r13, 14", "mov r14, 15", "mov r15, 16",
+            "call {pass}",
+            "sub rbp, 11", "sub rbx, 12", "sub r12, 13", "sub r13, 14", "sub r14, 15", "sub r15, 16",
+            "or rbp, rbx", "or rbp, r12", "or rbp, r13", "or rbp, r14", "or rbp, r15",
+            "pushfq", "pop rax", "and rax, 0x400", "or rbp, rax",
+            "test rbp, rbp",
+            "sete al",
+            "movzx eax, al",
+            "cld",
+            "add rsp, 8", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
+            "ret",
+            pass = sym pass,
+        )
+    }
+
+    #[test]
+    fn registers_go_through_and_nothing_else_changes() {
+        let info = Info::from_raw(9);
+        let mut registers = Registers { words: [1, 2, 3, 4, 5, 6, 7, 8], info, target: 0x12, extra: 0x34 };
+        // SAFETY: `wild_gate` does with the registers what `pass` is written for, and touches no memory.
+        let clean = unsafe { pass_is_clean(&raw mut registers, wild_gate as *const () as u64) };
+        assert!(clean, "a register that Rust keeps values in, or DF, has changed");
+        assert_eq!(registers.words, [0x34_1202, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(registers.info.raw(), 10);
+    }
+}

@@ -29,7 +29,8 @@ pub mod args;
 pub mod envelope;
 pub mod text;
 
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", test))]
+#[cfg_attr(test, allow(dead_code, reason = "on the host only the registers are tested"))]
 mod buffer;
 #[cfg(target_os = "none")]
 pub mod client;
@@ -41,7 +42,8 @@ pub mod domain;
 pub mod endpoint;
 #[cfg(target_os = "none")]
 pub mod env;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", test))]
+#[cfg_attr(test, allow(dead_code, reason = "on the host only the registers are tested"))]
 mod gate;
 #[cfg(target_os = "none")]
 pub mod handle;

@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn a_long_run_or_a_start_by_hand_forgets_faults() {
         let mut backoff = Backoff::default();
-        (backoff.next(Duration::ZERO), backoff.next(Duration::ZERO));
+        backoff.next(Duration::ZERO);
+        backoff.next(Duration::ZERO);
         assert_eq!(backoff.next(RECOVERED), FIRST);
         assert_eq!(backoff.next(Duration::ZERO), FIRST * 2);
         backoff.reset();
