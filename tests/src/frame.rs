@@ -47,7 +47,7 @@ impl Frames {
     }
 
     /// The next message, if a whole frame is there.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Option<Result<T, Damaged>> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Option<Result<T, Damaged>> {
         while let Some(byte) = self.waiting.pop_front() {
             if let Some(frame) = self.reader.push(byte) {
                 return Some(frame.map_err(Damaged::from).and_then(|payload| Ok(wire::decode(payload)?)));
@@ -76,7 +76,7 @@ mod tests {
             let mut seen = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
                 frames.push(part);
-                while let Some(message) = frames.next::<Asked>() {
+                while let Some(message) = frames.next_message::<Asked>() {
                     seen.push(message);
                 }
             }
@@ -90,7 +90,7 @@ mod tests {
             let mut frames = Frames::default();
             frames.push(noise);
             frames.push(&encode(&asked(7)));
-            let seen: Vec<_> = std::iter::from_fn(|| frames.next::<Asked>()).collect();
+            let seen: Vec<_> = std::iter::from_fn(|| frames.next_message::<Asked>()).collect();
             assert_eq!(seen.last(), Some(&Ok(asked(7))), "{noise:?}");
         }
     }
@@ -103,7 +103,7 @@ mod tests {
             bytes[at] ^= 1 << bit;
             let mut frames = Frames::default();
             frames.push(&bytes);
-            while let Some(message) = frames.next::<Asked>() {
+            while let Some(message) = frames.next_message::<Asked>() {
                 assert!(message.is_err(), "byte {at}, bit {bit}");
             }
         }

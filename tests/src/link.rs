@@ -90,7 +90,7 @@ impl Link {
     /// The answer to the last request; `None` if it does not come in time.
     fn answer_until(&mut self, until: Instant) -> Result<Option<Reply>, Failure> {
         loop {
-            while let Some(frame) = self.frames.next::<Answered>() {
+            while let Some(frame) = self.frames.next_message::<Answered>() {
                 match frame {
                     Ok(answered) if answered.number == self.number => return Ok(Some(answered.reply)),
                     Ok(_) => {} // The second answer to a request that was sent twice.

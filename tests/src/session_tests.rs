@@ -57,7 +57,7 @@ impl Fake {
         let (mut frames, mut bytes) = (Frames::default(), [0; 256]);
         while let Ok(count @ 1..) = self.stream.read(&mut bytes) {
             frames.push(&bytes[..count]);
-            while let Some(asked) = frames.next::<Asked>() {
+            while let Some(asked) = frames.next_message::<Asked>() {
                 let Ok(asked) = asked else { continue };
                 let finished = asked.request == Request::Finish;
                 let Some(answer) = self.answer(asked) else { return };
