@@ -51,13 +51,15 @@ pub struct Arena<T, S> {
     slots: S,
     free: u32,
     live: u32,
+    /// Length of the list of free slots.
+    spare: u32,
     value: PhantomData<T>,
 }
 
 impl<T, S: Table<Slot<T>>> Arena<T, S> {
     /// An arena over an empty table.
     pub const fn new(slots: S) -> Self {
-        Self { slots, free: NONE, live: 0, value: PhantomData }
+        Self { slots, free: NONE, live: 0, spare: 0, value: PhantomData }
     }
 
     /// Number of values.
@@ -85,6 +87,7 @@ impl<T, S: Table<Slot<T>>> Arena<T, S> {
                 let index = self.free;
                 if let Content::Free { next } = slot.content {
                     self.free = next;
+                    self.spare -= 1;
                 }
                 slot.content = Content::Occupied(value);
                 Id { index, generation: slot.generation }
@@ -102,6 +105,24 @@ impl<T, S: Table<Slot<T>>> Arena<T, S> {
         Ok(id)
     }
 
+    /// Makes sure that the next `count` calls of [`insert`](Self::insert) find a slot, for values that must not
+    /// be lost then.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when there are not so many free slots and the table cannot grow; those that could be
+    /// made stay.
+    pub fn reserve(&mut self, count: u32) -> Result<(), OutOfMemory> {
+        while self.spare < count {
+            if self.slots.len() == NONE {
+                return Err(OutOfMemory);
+            }
+            let free = Slot { generation: 1, content: Content::Free { next: self.free } };
+            self.free = self.slots.push(free)?;
+            self.spare += 1;
+        }
+        Ok(())
+    }
+
     /// Takes the value `id` out; `None` if there is none.
     pub fn remove(&mut self, id: Id) -> Option<T> {
         self.get(id)?;
@@ -111,6 +132,7 @@ impl<T, S: Table<Slot<T>>> Arena<T, S> {
             Some(generation) => {
                 slot.generation = generation;
                 self.free = id.index;
+                self.spare += 1;
                 Content::Free { next: free }
             }
             None => Content::Retired,
@@ -191,7 +213,7 @@ mod tests {
     /// An arena whose only slot is free and has one generation left.
     fn nearly_worn() -> (Arena<u32, Vec<Slot<u32>>>, Id) {
         let slots = vec![Slot { generation: u32::MAX, content: Content::Free { next: NONE } }];
-        (Arena { free: 0, ..Arena::new(slots) }, Id { index: 0, generation: u32::MAX })
+        (Arena { free: 0, spare: 1, ..Arena::new(slots) }, Id { index: 0, generation: u32::MAX })
     }
 
     #[test]

@@ -57,20 +57,45 @@ fn full_table_is_an_error_until_something_is_removed() {
     assert_eq!(arena.insert(3).map(|id| id.index), Ok(first.index));
 }
 
+#[test]
+fn reserved_slots_are_there_when_the_table_cannot_grow() {
+    let mut arena = Arena::new(SmallTable::new(3));
+    let first = arena.insert(1).unwrap();
+    assert_eq!(arena.reserve(2), Ok(()));
+    assert_eq!((arena.capacity(), arena.len()), (3, 1));
+    assert_eq!(arena.reserve(3), Err(OutOfMemory));
+    arena.remove(first);
+    assert_eq!(arena.reserve(3), Ok(()), "the free one counts");
+    assert!((0..3).all(|value| arena.insert(value).is_ok()));
+    assert_eq!(arena.insert(3), Err(OutOfMemory));
+    assert_eq!(arena.reserve(1), Err(OutOfMemory));
+}
+
 proptest! {
     #[test]
-    fn arena_agrees_with_a_map(steps in prop::collection::vec((0_u8..5, any::<prop::sample::Index>(), any::<u32>()), 0..200)) {
+    fn arena_agrees_with_a_map(steps in prop::collection::vec((0_u8..6, any::<prop::sample::Index>(), any::<u32>()), 0..200)) {
         let mut arena = words();
         let mut model: HashMap<Id, u32> = HashMap::new();
         let mut ever: Vec<Id> = Vec::new();
         for (kind, pick, value) in steps {
             let chosen = (!ever.is_empty()).then(|| *pick.get(&ever));
             match (kind, chosen) {
-                (0 | 1, _) | (_, None) => {
+                (0 | 1, _) | (2..=4 | 6.., None) => {
                     let id = arena.insert(value).unwrap();
                     prop_assert!(!ever.contains(&id), "id given twice");
                     ever.push(id);
                     model.insert(id, value);
+                }
+                (5, _) => {
+                    arena.reserve(value % 4).unwrap();
+                    let capacity = arena.capacity();
+                    for _ in 0..value % 4 {
+                        let id = arena.insert(value).unwrap();
+                        prop_assert!(!ever.contains(&id), "id given twice");
+                        ever.push(id);
+                        model.insert(id, value);
+                    }
+                    prop_assert_eq!(arena.capacity(), capacity, "found the reserved slots");
                 }
                 (2, Some(id)) => prop_assert_eq!(arena.remove(id), model.remove(&id)),
                 (3, Some(id)) => {
