@@ -60,26 +60,17 @@ impl Console {
     /// # Errors
     /// [`Failure::TimedOut`], or [`Failure::Lost`] when the console closes before.
     pub fn expect(&mut self, what: &str, limit: Duration) -> Result<String, Failure> {
-        let until = Instant::now() + limit;
-        let mut text = self.said.lock();
-        loop {
-            let plain = plain(&text.raw);
-            let rest = plain.get(self.heard..).unwrap_or_default();
-            if let Some(at) = rest.find(what) {
-                let end = at + what.len();
-                let heard = rest[..end].to_owned();
-                self.heard += end;
-                return Ok(heard);
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if text.closed {
-                return Err(Failure::Lost(format!("its console closed before it said {what:?}")));
-            }
-            if left.is_zero() {
-                return Err(Failure::TimedOut { what: format!("{what:?} on the console"), limit });
-            }
-            text = self.said.more.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let heard = self.said.wait_for(self.heard, what, limit)?;
+        self.heard += heard.len();
+        Ok(heard)
+    }
+
+    /// Waits until the guest has said `what`, at whatever time, and leaves the dialogue where it is.
+    ///
+    /// # Errors
+    /// As [`Console::expect`].
+    pub fn saw(&self, what: &str, limit: Duration) -> Result<(), Failure> {
+        self.said.wait_for(0, what, limit).map(drop)
     }
 
     /// Everything that was said so far, without colours and cursor movements.
@@ -100,6 +91,27 @@ impl Console {
 impl Said {
     fn lock(&self) -> std::sync::MutexGuard<'_, Text> {
         self.text.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for `what` behind the first `from` bytes; gives the text from there to its end.
+    fn wait_for(&self, from: usize, what: &str, limit: Duration) -> Result<String, Failure> {
+        let until = Instant::now() + limit;
+        let mut text = self.lock();
+        loop {
+            let plain = plain(&text.raw);
+            let rest = plain.get(from..).unwrap_or_default();
+            if let Some(at) = rest.find(what) {
+                return Ok(rest[..at + what.len()].to_owned());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if text.closed {
+                return Err(Failure::Lost(format!("its console closed before it said {what:?}")));
+            }
+            if left.is_zero() {
+                return Err(Failure::TimedOut { what: format!("{what:?} on the console"), limit });
+            }
+            text = self.more.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     fn add(&self, change: impl FnOnce(&mut Text)) {
@@ -135,6 +147,7 @@ mod tests {
         guest.write_all(b"\x1b[1mpks\x1b[0m> one\r\npks> two\r\n").expect("writes");
         assert_eq!(console.expect("pks> ", SOON), Ok("pks> ".into()));
         assert_eq!(console.expect("pks> two", SOON), Ok("one\npks> two".into()));
+        assert_eq!(console.saw("one", SOON), Ok(()), "what was heard was seen too");
         console.send("help\r").expect("sends");
         let mut typed = [0; 5];
         guest.read_exact(&mut typed).expect("reads");

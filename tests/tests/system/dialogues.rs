@@ -1,6 +1,10 @@
 //! Dialogues on the first serial port, as a person has them.
+//!
+//! The shell draws its prompt anew at many keys and after each line of the kernel's log, so the end of an answer is
+//! marked by one more command, which says something that has not been said before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use image::qemu::{Loader, Machine};
@@ -16,51 +20,59 @@ const READY: Duration = Duration::from_secs(30);
 
 /// One boot for the dialogues that leave the system running, one for each way to end it.
 pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
-    let talk = vec![
-        Exercise::new("prompt_appears", |running| running.console.expect(PROMPT, READY).map(drop)),
+    let machine = Machine::new(Loader::Direct).cpus(2);
+    let mut talk = Plan::new("console", lab.boots(machine), Ending::Closing, talk());
+    talk.weight = 2;
+    vec![
+        talk,
+        ending("console_poweroff", lab, "poweroff", End::PowerOff),
+        ending("console_reboot", lab, "reboot", End::Reset),
+        command_line(lab),
+        without_keys(lab),
+    ]
+}
+
+fn talk() -> Vec<Exercise> {
+    vec![
+        Exercise::new("prompt_appears", |running| running.console.saw(PROMPT, READY)),
         exchange(
             "help_lists_the_commands",
             "help",
-            &["domains", "keys", "faults", "pks", "poweroff", "reboot"],
+            &["domains", "keys", "faults", "pks all", "poweroff", "reboot"],
         ),
-        exchange("domains_lists_the_servers", "domains", &["init", "console", "shell", "pks_test"]),
-        exchange("domains_tells_the_isolation", "domains", &["isolation", "PKS"]),
+        exchange(
+            "domains_lists_the_servers",
+            "domains",
+            &["init", "console", "shell", "pks_test", "running"],
+        ),
+        exchange("domains_tells_the_isolation", "domains", &["isolation: PKS"]),
+        exchange("keys_tells_the_purposes", "keys", &["purpose", "free"]),
+        exchange("threads_shows_words", "threads", &["PKRS", "0x5555", "rest:none"]),
+        exchange("caps_shows_a_server", "caps console", &["IoPorts", "IrqLine"]),
+        exchange("mem_log_faults_and_uptime_answer", "mem; log; faults; uptime", &["\nup "]),
         exchange(
             "pks_list_names_the_scenarios",
             "pks list",
             &["S1_defaults", "S10_harness", "K7_no_access_read"],
         ),
-        exchange("pks_run_says_pass", "pks run S2_single", &["S2_single", "PASS"]),
+        exchange("pks_run_says_pass", "pks run S2_single", &["PASS  S2_single"]),
         exchange("pks_run_of_nothing_is_refused", "pks run S99", &["no such scenario"]),
-        exchange("unknown_command_is_refused", "frobnicate now", &["frobnicate", "help"]),
-        exchange("backspace_edits_the_line", "hellp\x7f\x7fp", &["domains"]),
-        exchange("arrow_keys_edit_the_line", "elp\x1b[D\x1b[D\x1b[Dh", &["domains"]),
+        exchange("restart_of_a_server_is_done", "restart pks_test; domains", &["pks_test"]),
+        exchange("restart_of_nothing_is_refused", "restart nobody", &["no such server"]),
+        exchange("unknown_command_is_refused", "frobnicate now", &["unknown command `frobnicate`", "`help`"]),
+        exchange("backspace_edits_the_line", "hellp\x7f\x7fp", &["this list"]),
+        exchange("arrow_keys_edit_the_line", "elp\x1b[D\x1b[D\x1b[Dh", &["this list"]),
         Exercise::new("arrow_up_recalls_the_last_line", |running| {
+            running.console.saw(PROMPT, READY)?;
             say(running, "uptime")?;
-            running.console.expect(PROMPT, SOON)?;
-            running.console.send("\x1b[A")?;
-            running.console.expect("uptime", SOON)?;
-            running.console.send("\r")?;
-            running.console.expect(PROMPT, SOON).map(drop)
+            say(running, "\x1b[A")?;
+            let said = until_mark(running)?;
+            check(said.matches("\nup ").count() == 2, || format!("not twice in {said}"))
         }),
-        Exercise::new("overlong_line_does_no_harm", |running| {
-            say(running, &"x".repeat(5000))?;
-            running.console.expect(PROMPT, SOON)?;
-            answers(running, "help", &["domains"])
-        }),
-        Exercise::new("noise_does_no_harm", |running| {
-            let noise: String = ('\u{0}'..'\u{100}').filter(|c| !"\r\n\u{3}\u{4}".contains(*c)).collect();
-            say(running, &noise)?;
-            running.console.expect(PROMPT, SOON)?;
-            answers(running, "help", &["domains"])
-        }),
-    ];
-    vec![
-        Plan::new("console", lab.boots(Machine::new(Loader::Direct).cpus(2)), Ending::Closing, talk),
-        ending("console_poweroff", lab, "poweroff", End::PowerOff),
-        ending("console_reboot", lab, "reboot", End::Reset),
-        command_line(lab),
-        without_keys(lab),
+        noise("overlong_line_does_no_harm", "x".repeat(5000)),
+        noise("control_characters_do_no_harm", ('\u{0}'..'\u{20}').collect()),
+        noise("broken_escapes_do_no_harm", "\u{1b}[\u{1b}[999999999999;;;~\u{1b}O\u{1b}[1;5".into()),
+        noise("other_scripts_do_no_harm", "żółć 盾 \u{202e}🛡\u{fffd}".into()),
     ]
 }
 
@@ -72,11 +84,11 @@ fn ending(name: &str, lab: &Arc<Lab>, command: &'static str, end: End) -> Plan {
     Plan::new(name, lab.boots(Machine::new(Loader::Direct)), Ending::Exit(end), vec![exercise])
 }
 
-/// The shell does what the kernel command line says, and its text is data for nobody else.
+/// The shell does what the kernel command line says, and its text is data for everybody else.
 fn command_line(lab: &Arc<Lab>) -> Plan {
     let machine = Machine::new(Loader::Direct).cmdline("cmd=domains; frobnicate $(reboot) `x`; poweroff");
     let exercise = Exercise::new("runs_and_ends", |running: &mut Running| {
-        let said = running.console.expect("frobnicate", READY)?;
+        let said = running.console.expect("unknown command `frobnicate`", READY)?;
         check(said.contains("pks_test"), || format!("no domains in {said}"))
     });
     Plan::new("console_cmdline", lab.boots(machine), Ending::Exit(End::PowerOff), vec![exercise])
@@ -85,13 +97,18 @@ fn command_line(lab: &Arc<Lab>) -> Plan {
 /// Without protection keys the boot log, the prompt and `domains` say so.
 fn without_keys(lab: &Arc<Lab>) -> Plan {
     let exercises = vec![
-        Exercise::new("boot_log_says_that_there_is_no_isolation", |running| {
-            running.console.expect("isolation: NONE", READY).map(drop)
+        Exercise::new("boot_log_tells_the_isolation", |running| {
+            running.console.saw("isolation: NONE", READY)
         }),
-        Exercise::new("domains_says_that_there_is_no_isolation", |running| {
-            running.console.expect(PROMPT.trim_end(), READY)?;
-            answers_until(running, "domains", &["isolation: NONE", "pks_test"], ">").map(drop)
+        Exercise::new("prompt_tells_the_isolation", |running| {
+            running.console.saw("isolation: NONE pks> ", READY)
         }),
+        exchange("domains_tells_the_isolation", "domains", &["\nisolation: NONE", "pks_test"]),
+        exchange(
+            "pks_run_says_why_it_skips",
+            "pks run S2_single",
+            &["SKIP  S2_single", "no protection keys"],
+        ),
     ];
     Plan::new(
         "console_no_pks",
@@ -107,20 +124,37 @@ fn say(running: &mut Running, line: &str) -> Result<(), Failure> {
     running.console.send("\r")
 }
 
-/// Types a line; all of `words` must come before the next prompt.
+/// Everything that is said until all commands before have been carried out.
+fn until_mark(running: &mut Running) -> Result<String, Failure> {
+    static MARKS: AtomicU32 = AtomicU32::new(0);
+    let mark = format!("end-of-answer-{}", MARKS.fetch_add(1, Ordering::Relaxed));
+    say(running, &format!("echo {mark}"))?;
+    // At the start of a line: behind `echo` it is only what was typed.
+    running.console.expect(&format!("\n{mark}\n"), 6 * SOON)
+}
+
+/// Types a line; all of `words` must come in the answer.
 fn exchange(name: &str, line: &'static str, words: &'static [&'static str]) -> Exercise {
-    Exercise::new(name, move |running| answers(running, line, words))
+    assert!(words.iter().all(|word| !line.contains(word)), "the echo of {line:?} would do");
+    Exercise::new(name, move |running| {
+        running.console.saw(PROMPT, READY)?;
+        say(running, line)?;
+        let answer = until_mark(running)?;
+        let missing = words.iter().find(|word| !answer.contains(**word));
+        check(missing.is_none(), || format!("no {missing:?} in the answer to {line:?}: {answer}"))
+    })
 }
 
-fn answers(running: &mut Running, line: &str, words: &[&str]) -> Result<(), Failure> {
-    answers_until(running, line, words, PROMPT)
-}
-
-fn answers_until(running: &mut Running, line: &str, words: &[&str], end: &str) -> Result<(), Failure> {
-    say(running, line)?;
-    let said = running.console.expect(end, 6 * SOON)?;
-    // The echo of the line is no answer.
-    let answer = said.split_once('\n').map_or("", |(_, answer)| answer);
-    let missing = words.iter().find(|word| !answer.contains(**word));
-    check(missing.is_none(), || format!("no {missing:?} in the answer to {line:?}: {answer}"))
+/// Types noise and gives the line up; the next command is carried out. What is typed too fast may get lost.
+fn noise(name: &str, noise: String) -> Exercise {
+    Exercise::new(name, move |running: &mut Running| {
+        running.console.saw(PROMPT, READY)?;
+        running.console.send(&noise)?;
+        std::thread::sleep(Duration::from_millis(300));
+        running.console.send("\r\r\x03")?;
+        std::thread::sleep(Duration::from_millis(300));
+        say(running, "help")?;
+        let answer = until_mark(running)?;
+        check(answer.contains("this list"), || format!("no help in {answer}"))
+    })
 }
