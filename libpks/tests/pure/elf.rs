@@ -252,9 +252,15 @@ fn relro_must_be_whole_pages_of_a_writable_segment() {
     };
     assert_eq!(relro(RELRO, 0x1000), None, "padded to the page");
     assert_eq!(relro(DATA, 0x1000), None, "the first page of more");
-    for (vaddr, size) in
-        [(RODATA, 0x100), (TEXT, 0x100), (RELRO + 8, 0x160), (RELRO, 0x160), (RELRO, 0x1001), (DATA, 0x10)]
-    {
+    for (vaddr, size) in [
+        (RODATA, 0x1000),
+        (TEXT, 0x1000),
+        (RODATA, 0x2cc),
+        (RELRO + 8, 0x160),
+        (RELRO, 0x160),
+        (RELRO, 0x1001),
+        (DATA, 0x10),
+    ] {
         assert_eq!(relro(vaddr, size), Some(ElfError::Relro), "{vaddr:#x} {size:#x}");
     }
     assert_eq!(relro(RELRO, u64::MAX), Some(ElfError::Relro));
@@ -279,7 +285,9 @@ fn abi_note_must_be_there_once() {
     assert_eq!(with_notes(note(b"Portcullis\0", 2, &[1, 0, 0, 0])), Some(ElfError::NoAbiNote));
     assert_eq!(with_notes(note(b"Portcullis", 1, &[1, 0, 0, 0])), Some(ElfError::NoAbiNote));
     assert_eq!(with_notes([abi.clone(), abi.clone()].concat()), Some(ElfError::Duplicate("the ABI note")));
-    assert_eq!(with_notes(note(b"Portcullis\0", 1, &[1, 0])), Some(ElfError::Note));
+    for size in [0, 2, 5, 8] {
+        assert_eq!(with_notes(note(b"Portcullis\0", 1, &vec![1; size])), Some(ElfError::Note));
+    }
     assert_eq!(with_notes(abi[..abi.len() - 1].to_vec()), Some(ElfError::Note));
     assert_eq!(with_notes([abi, vec![0; 3]].concat()), Some(ElfError::Note));
     assert_eq!(with_notes(vec![0xff; 24]), Some(ElfError::Note));
