@@ -67,7 +67,7 @@ pub(crate) fn start() {
     let _ = log::set_logger(&Logger).map(|()| log::set_max_level(LevelFilter::Debug));
 }
 
-/// Somebody drains the log from now on, or (`false`) nobody does any more.
+/// Somebody drains the log from now on, or (`false`) nobody does any more and the kernel sends its lines itself.
 pub(crate) fn set_drained(drained: bool) {
     DIRECT.store(!drained, Ordering::Relaxed);
 }

@@ -7,11 +7,26 @@
 
 mod arch;
 mod boot;
+mod cap;
+mod device;
+mod domain;
+mod fault;
+mod first;
+mod ipc;
+mod lock;
 mod log;
 mod mem;
+mod object;
+mod region;
+mod sched;
+mod selftest;
+mod state;
+mod syscall;
+mod thread;
+mod tlb;
 mod trap;
 
-use arch::{acpi, apic, clock, cpu, idt, insn, start};
+use arch::{acpi, apic, clock, cpu, idt, insn, ioapic, start};
 use boot::Boot;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use spin::Once;
@@ -26,8 +41,12 @@ struct Bringup {
 static BRINGUP: Once<Bringup> = Once::new();
 /// CPUs that are up.
 static CPUS_UP: AtomicUsize = AtomicUsize::new(0);
-/// Set when domains may run.
+/// Set when the CPUs may leave the text of bring-up.
 static GO: AtomicBool = AtomicBool::new(false);
+/// CPUs that have left it.
+static CPUS_WAITING: AtomicUsize = AtomicUsize::new(0);
+/// Set when domains may run.
+static RUN: AtomicBool = AtomicBool::new(false);
 
 /// Ends bring-up with a message that a person can act on.
 fn give_up(why: core::fmt::Arguments<'_>) -> ! {
@@ -89,9 +108,50 @@ extern "C" fn first_cpu_main() -> ! {
     start_clock();
     CPUS_UP.store(1, Ordering::SeqCst);
     start_other_cpus(boot);
-    ::log::info!(target: "boot", "{} CPUs, {platform:?}", CPUS_UP.load(Ordering::SeqCst));
+    ::log::info!(target: "boot", "{} CPUs", boot.cpus.len());
+    let io_apics = ioapic::IoApics::start(platform.controllers);
+    let io_apics = io_apics.unwrap_or_else(|error| give_up(format_args!("I/O APIC: {error}")));
+    if !platform.has_tables {
+        ::log::warn!(target: "acpi", "no tables: the usual PC is assumed, and it cannot be turned off");
+    }
+    let kernel = state::Kernel::new(boot, features.pks, io_apics, platform.soft_off);
+    // SAFETY: the other CPUs wait for `GO`.
+    unsafe { lock::install(kernel) };
+    finish_bringup()
+}
+
+/// The last step: the text of bring-up goes, what the loader used is freed, domains may run. Not in `.init.text`.
+fn finish_bringup() -> ! {
+    let Bringup { boot, .. } = bringup();
+    lock::enter(|kernel| {
+        if let Err(error) = kernel.create_idle_threads() {
+            give_up(format_args!("idle threads: {error}"));
+        }
+    });
     GO.store(true, Ordering::SeqCst);
-    panic!("end of bring-up");
+    while CPUS_WAITING.load(Ordering::SeqCst) + 1 < boot.cpus.len() {
+        core::hint::spin_loop();
+    }
+    mem::with(|memory| {
+        memory.unmap_init();
+        // SAFETY: all CPUs are on the kernel's page tables and stacks; `boot` holds copies.
+        unsafe { memory.reclaim_loader(boot) };
+    });
+    lock::enter(|kernel| {
+        if let Err(error) = kernel.start_init() {
+            give_up(format_args!("init does not start: {error}"));
+        }
+    });
+    RUN.store(true, Ordering::SeqCst);
+    run_first_domain()
+}
+
+/// Enters whatever is there to run on this CPU.
+fn run_first_domain() -> ! {
+    mem::forget_init();
+    lock::enter(state::Kernel::enter_first);
+    // SAFETY: `enter_first` has filled the record and the cell; DEPTH has been 1 since the window was made.
+    unsafe { arch::entry::enter() }
 }
 
 fn report(boot: &Boot, features: cpu::Features) {
@@ -163,7 +223,16 @@ extern "C" fn other_cpu_main() -> ! {
     while !GO.load(Ordering::SeqCst) {
         core::hint::spin_loop();
     }
-    insn::stop()
+    wait_for_domains()
+}
+
+/// Outside of the text of bring-up, which goes now.
+fn wait_for_domains() -> ! {
+    CPUS_WAITING.fetch_add(1, Ordering::SeqCst);
+    while !RUN.load(Ordering::SeqCst) {
+        core::hint::spin_loop();
+    }
+    run_first_domain()
 }
 
 #[panic_handler]

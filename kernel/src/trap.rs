@@ -1,21 +1,143 @@
-//! Where traps arrive in Rust.
+//! Where traps arrive in Rust, and what they mean.
+//!
+//! A trap is an allegation against the current thread: a domain can execute INT n or jump to any stub. Blame follows
+//! from depth and current thread, never from RIP.
 
-use crate::arch::record::Record;
+use crate::arch::record::{Record, VECTOR_BAD, VECTOR_CALL, VECTOR_REPLY, VECTOR_SYSCALL};
+use crate::arch::{apic, cpu, entry, insn, window};
+use crate::lock;
+use crate::selftest;
+use crate::state::Kernel;
+use libpks::pkey::Pkrs;
+
+/// Flags that an interrupted domain gets back: the arithmetic ones, direction, and identification.
+const FLAGS_KEPT: u64 = 0x0020_0cd5;
+const FLAG_INTERRUPTS: u64 = 0x200;
+const MACHINE_CHECK: u64 = 18;
+const IA32_MCG_STATUS: u32 = 0x17a;
+const MACHINE_CHECK_IN_PROGRESS: u64 = 1 << 2;
 
 /// An event: a domain was interrupted or came through a gate. On return the record says where to go on.
+///
+/// # Safety
+/// Called by the entry code alone, with the address of this CPU's record, at depth 1.
 pub(crate) unsafe extern "C" fn kernel_event(record: *mut Record) {
-    // SAFETY: the entry code gives the address of this CPU's record.
-    panic!("event {:x?}", unsafe { *record });
+    // SAFETY: the record is this CPU's own; a nested trap has another one.
+    let record = unsafe { &mut *record };
+    lock::enter(|kernel| kernel.event(record));
 }
 
-/// A trap inside the kernel.
+/// A trap inside the kernel: a probe's fault, a fault that a test provokes, or a bug.
+///
+/// # Safety
+/// Called by the entry code alone, with the address of this CPU's nested record.
 pub(crate) unsafe extern "C" fn kernel_nested(record: *mut Record) {
-    // SAFETY: the entry code gives the address of this CPU's record.
-    panic!("nested {:x?} cr2 {:x}", unsafe { *record }, crate::arch::insn::read_cr2());
+    // SAFETY: the record is this CPU's own; a trap deeper than this one stops the kernel.
+    let record = unsafe { &mut *record };
+    if window::depth() == 2 && selftest::mend(record) {
+        return;
+    }
+    // A trap flag that a domain brought through a gate: the entry clears it on the way out.
+    if record.vector == 1 && window::depth() == 2 {
+        return;
+    }
+    panic!("trap in the kernel, depth {}, CR2 {:#x}, {record:#x?}", window::depth(), insn::read_cr2());
 }
 
-/// An NMI. Gives 0 to resume with the kernel's word, 1 with the domain's.
+/// An NMI. Gives 0 to resume under the word that is in force, 1 under the domain's.
+///
+/// # Safety
+/// Called by the entry code alone, with the address of this CPU's NMI record.
 pub(crate) unsafe extern "C" fn kernel_nmi(record: *mut Record) -> u64 {
-    // SAFETY: the entry code gives the address of this CPU's record.
-    panic!("nmi {:x?}", unsafe { *record });
+    // SAFETY: the record is this CPU's own; NMIs do not nest.
+    let record = unsafe { &mut *record };
+    selftest::note_nmi();
+    if window::depth() > 1 {
+        return 0;
+    }
+    // Returning to entry code the frame's interrupt flag stays; elsewhere interrupts are on.
+    let interrupts = if entry::is_entry_text(record.rip) { record.rflags & FLAG_INTERRUPTS } else { FLAG_INTERRUPTS };
+    record.rflags = (record.rflags & FLAGS_KEPT) | interrupts | 2;
+    if entry::runs_with_kernel_word(record.rip) { 0 } else { 1 }
+}
+
+impl Kernel {
+    fn event(&mut self, record: &mut Record) {
+        let own = window::cpu();
+        let books = self.cpu(own);
+        books.entries += 1;
+        books.pkrs_writes += 2;
+        let (current, evicted) = (books.current, core::mem::take(&mut books.evicted));
+        if !evicted && record.vector != VECTOR_BAD {
+            self.threads[current].record = *record;
+            // A gate that was interrupted before it committed starts again.
+            if let Some(gate) = entry::gate_start_of(record.rip) {
+                self.threads[current].record.rip = gate;
+            }
+        }
+        self.expire_deadlines();
+        match record.vector {
+            vector @ 0x20..0x100 => self.interrupt(vector),
+            _ if evicted => {}
+            VECTOR_CALL => self.call(current),
+            VECTOR_REPLY => self.reply(current),
+            VECTOR_SYSCALL => self.syscall(current),
+            MACHINE_CHECK if self.is_machine_check() => self.machine_check(),
+            VECTOR_BAD => {
+                self.threads[current].record.vector = VECTOR_BAD;
+                self.fault(current, None);
+            }
+            _ => self.fault(current, None),
+        }
+        self.tell_log_reader();
+        self.leave_to_next(record);
+    }
+
+    /// Decides who runs on this CPU and fills record and cell for the exit.
+    fn leave_to_next(&mut self, record: &mut Record) {
+        let next = self.schedule();
+        // The hook of every switch: the cell always says what the books say of the thread that runs next.
+        window::set_cell(self.seat(next).word);
+        *record = self.threads[next].record;
+        self.cpu(window::cpu()).evicted = false;
+    }
+
+    /// The first time that a CPU leaves the kernel.
+    pub(crate) fn enter_first(&mut self) {
+        // SAFETY: this CPU's own record; nothing was interrupted yet.
+        self.leave_to_next(unsafe { &mut *(window::RECORD as *mut Record) });
+    }
+
+    fn interrupt(&mut self, vector: u64) {
+        // Written before anything else can go wrong; without an interrupt in service it does nothing.
+        apic::end_of_interrupt();
+        self.line_interrupt(vector);
+    }
+
+    /// INT 18 is no machine check; a real one says so in its status register.
+    fn is_machine_check(&self) -> bool {
+        // SAFETY: IA32_MCG_STATUS exists where CPUID names MCA, as every x86-64 CPU does.
+        unsafe { insn::read_msr(IA32_MCG_STATUS) & MACHINE_CHECK_IN_PROGRESS != 0 }
+    }
+
+    fn machine_check(&mut self) {
+        panic!("machine check");
+    }
+
+    /// Tells the reader of the log that there is more of it.
+    fn tell_log_reader(&mut self) {
+        let written = crate::log::written();
+        if written != self.log_told {
+            self.log_told = written;
+            if let Some(signal) = self.log_reader {
+                self.signal(signal);
+            }
+        }
+    }
+}
+
+/// PKRS as it is, or the kernel's word where the CPU has none.
+pub(crate) fn live_pkrs(pks: bool) -> Pkrs {
+    // SAFETY: asked only on a CPU with PKS.
+    if pks { unsafe { cpu::read_pkrs() } } else { Pkrs::KERNEL }
 }

@@ -43,6 +43,11 @@ pub(crate) unsafe fn fill() {
     }
 }
 
+/// Where it lies.
+pub(crate) fn address() -> u64 {
+    IDT.0.get() as u64
+}
+
 /// Makes this CPU use it.
 ///
 /// # Safety

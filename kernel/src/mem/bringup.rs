@@ -236,16 +236,22 @@ fn map_image(memory: &mut Memory, boot: &Boot) -> Result<(), BringupError> {
 }
 
 impl Memory {
-    /// Makes a frame read-only or writable in the direct map, so that text has no writable alias. Local: the frame
-    /// has no stale writable translation where nobody has touched it, and other CPUs are told by the caller.
-    pub(crate) fn protect_direct(&mut self, physical: u64, writable: bool) -> Result<(), MapError> {
+    /// Makes a frame read-only or writable in the direct map, so that text has no writable alias. Gives the address
+    /// that other CPUs must forget, or `None` if the frame was so already.
+    ///
+    /// # Errors
+    /// [`MapError::NoFrames`] if a large page has to be split and there is no frame for the table.
+    pub(crate) fn protect_direct(&mut self, physical: u64, writable: bool) -> Result<Option<u64>, MapError> {
         let address = DIRECT_MAP + physical;
+        if self.tables.walk(address).is_none_or(|leaf| leaf.writable() == writable) {
+            return Ok(None);
+        }
         with_frames(self, |tables, frames| tables.split(address, frames))?;
         insn::invalidate_page(address);
         let mapping = if writable { Mapping::data(Pkey::KERNEL) } else { Mapping::constant(Pkey::KERNEL) };
         self.tables.protect(address, mapping);
         insn::invalidate_page(address);
-        Ok(())
+        Ok(Some(address))
     }
 
     /// Takes the text of bring-up, and unless it is kept that of SelfTest, out of the address space.
@@ -253,7 +259,6 @@ impl Memory {
         let (from, to) = (&raw const __init_start as u64, &raw const __init_end as u64);
         for at in (from..to).step_by(PAGE as usize) {
             self.tables.unmap(at);
-            insn::invalidate_page(at);
         }
     }
 
@@ -340,6 +345,12 @@ fn map_window(memory: &mut Memory, number: u64) -> Result<(), BringupError> {
         }
     }
     Ok(())
+}
+
+/// Makes this CPU forget the text of bring-up.
+pub(crate) fn forget_init() {
+    let (from, to) = (&raw const __init_start as u64, &raw const __init_end as u64);
+    (from..to).step_by(PAGE as usize).for_each(insn::invalidate_page);
 }
 
 /// Makes GDT and TSS of the CPU with this root read-only.

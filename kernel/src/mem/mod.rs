@@ -13,6 +13,7 @@
 //!
 //! Top-level entries are made at boot and never change; every CPU's root holds the same ones but for the last GiB.
 
+pub(crate) mod audit;
 pub(crate) mod bringup;
 mod direct;
 mod map;
@@ -20,6 +21,7 @@ mod paging;
 mod table;
 
 pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
+pub(crate) use bringup::forget_init;
 pub(crate) use map::{Leaf, Mapping, MapError, PageTables};
 pub(crate) use table::ReservedTable;
 

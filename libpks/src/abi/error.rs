@@ -102,6 +102,52 @@ errors! {
     Unknown = 255, "unknown error";
 }
 
+macro_rules! error_from {
+    ($($type:path { $($name:ident $(($inner:ident))? => $error:expr,)+ })+) => {
+        $(impl From<$type> for Error {
+            fn from(error: $type) -> Error {
+                use $type::*;
+                match error { $($name $(($inner))? => $error,)+ }
+            }
+        })+
+    };
+}
+
+error_from! {
+    crate::cap::CapError {
+        NoSuchCapability => Error::NoSuchCapability,
+        WrongKind => Error::WrongObject,
+        MissingRights => Error::MissingRights,
+        RightsExceeded => Error::RightsExceeded,
+        AlreadyBadged => Error::AlreadyBadged,
+        Lent => Error::MissingRights,
+        Worn => Error::LimitReached,
+        NoSuchSpace => Error::Gone,
+        SpaceInUse => Error::Busy,
+        SpaceFull => Error::LimitReached,
+        OutOfMemory => Error::OutOfMemory,
+    }
+    crate::pkey::KeyError {
+        Unsupported => Error::KeysUnsupported,
+        Exhausted => Error::KeysExhausted,
+        NotAllocated => Error::InvalidArgument,
+        Reserved => Error::InvalidArgument,
+    }
+    crate::sharing::SharingError {
+        NoSuchClass => Error::Gone,
+        WrongState => Error::WrongState,
+        Pinned => Error::Busy,
+        Key(error) => error.into(),
+        OutOfMemory => Error::OutOfMemory,
+    }
+}
+
+impl From<crate::table::OutOfMemory> for Error {
+    fn from(crate::table::OutOfMemory: crate::table::OutOfMemory) -> Error {
+        Error::OutOfMemory
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

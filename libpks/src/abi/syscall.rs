@@ -44,7 +44,8 @@ syscalls! {
     /// Reads the kernel's log from a byte position (word 1) on into the buffer. Handle [KernelLog, READ].
     /// Gives the position after what was read, and the position of the first byte that was still there.
     LogRead = 6;
-    /// Asks to be signalled when the log grows. Handle [KernelLog, READ], notification [SIGNAL], bits.
+    /// Asks to be signalled when the log grows. Handle [KernelLog, READ], notification [SIGNAL], bits. From then on
+    /// the kernel writes no line to the serial port itself; gives the position from which on the caller has to.
     LogSubscribe = 7;
 
     /// Derives a capability: handle, rights ([`CapRights`](crate::cap::CapRights) bits), badge (0: keep). Gives a

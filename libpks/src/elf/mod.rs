@@ -21,11 +21,13 @@ mod image;
 mod note;
 mod read;
 mod segment;
+mod symbols;
 
 pub use dynamic::{Relocation, Relocations};
 pub use image::Image;
 pub use note::{NOTE_NAME, NOTE_TYPE};
 pub use segment::{Protection, Segment};
+pub use symbols::symbol_at;
 
 /// The page size that the image has to respect.
 pub const PAGE: u64 = 4096;

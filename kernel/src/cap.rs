@@ -1,0 +1,233 @@
+//! Capabilities in the kernel: the table of libpks, and what its changes mean for objects and rights words.
+
+use crate::domain::Domain;
+use crate::object::Ref;
+use crate::region::Region;
+use crate::state::Kernel;
+use heapless::Vec;
+use libpks::abi::Error;
+use libpks::cap::{CapError, CapRights, Capability, Handle, Loan, ObjectId, ObjectKind, Owner, Progress, Removal};
+use libpks::pkey::Rights;
+
+/// Capabilities removed in one step, before their objects are looked after.
+const STEP: u32 = 32;
+
+/// What was removed in a step.
+type Removed = Vec<(Owner, Capability), { STEP as usize }>;
+
+/// Takes down a removal. A capability that was handed over is no reference less, but its old holder may hold less.
+fn note(removed: &mut Removed) -> impl FnMut(Removal<'_>) {
+    |removal| removed.push((removal.owner, *removal.capability)).expect("a step removes no more than its budget")
+}
+
+impl Kernel {
+    /// What a domain holds as a handle, if it names this kind with these rights.
+    ///
+    /// # Errors
+    /// `NoSuchCapability`, `WrongObject`, `MissingRights`.
+    pub(crate) fn require(&self, owner: Owner, handle: u64, kind: ObjectKind, rights: CapRights) -> Result<Capability, Error> {
+        Ok(*self.caps.require(owner, Handle::from_raw(handle), kind, rights)?)
+    }
+
+    /// The object of type `T` that a handle names.
+    ///
+    /// # Errors
+    /// As [`Kernel::require`].
+    pub(crate) fn object<T>(&self, owner: Owner, handle: u64, kind: ObjectKind, rights: CapRights) -> Result<Ref<T>, Error> {
+        Ok(Ref::of(self.require(owner, handle, kind, rights)?.object))
+    }
+
+    /// Gives the first capability to a new object, whose count of references is 1 already.
+    ///
+    /// # Errors
+    /// `LimitReached`, `OutOfMemory`; the object is then destroyed.
+    pub(crate) fn give_root(&mut self, owner: Owner, object: ObjectId, rights: CapRights) -> Result<Handle, Error> {
+        let inserted = self.caps.insert_root(owner, Capability { object, rights, badge: 0 });
+        inserted.map_err(|error| {
+            self.drop_reference(object);
+            error.into()
+        })
+    }
+
+    /// Derives a capability for a domain. If it is one to a region, the region's holders grow first, so that it never
+    /// comes without the key for it.
+    ///
+    /// # Errors
+    /// Those of the capability table, and `KeysExhausted`.
+    pub(crate) fn mint(&mut self, from: Owner, handle: u64, to: Owner, rights: CapRights, badge: u64) -> Result<Handle, Error> {
+        let handle = Handle::from_raw(handle);
+        let source = *self.caps.lookup(from, handle)?;
+        self.widen(source.object, to, rights & source.rights)?;
+        let minted = self.caps.mint(from, handle, to, rights, badge);
+        self.settle(source.object, to, &minted);
+        Ok(minted?)
+    }
+
+    /// Hands a capability over.
+    ///
+    /// # Errors
+    /// As [`Kernel::mint`].
+    pub(crate) fn hand_over(&mut self, from: Owner, handle: u64, to: Owner) -> Result<Handle, Error> {
+        let handle = Handle::from_raw(handle);
+        let source = *self.caps.lookup(from, handle)?;
+        self.widen(source.object, to, source.rights)?;
+        let moved = self.caps.move_to(from, handle, to, |_| {});
+        for owner in [from, to] {
+            self.narrow(source.object, owner);
+        }
+        Ok(moved?)
+    }
+
+    /// Lends a capability.
+    ///
+    /// # Errors
+    /// As [`Kernel::mint`].
+    pub(crate) fn lend(&mut self, from: Owner, handle: u64, to: Owner, rights: CapRights) -> Result<(Handle, Loan), Error> {
+        let handle = Handle::from_raw(handle);
+        let source = *self.caps.lookup(from, handle)?;
+        self.widen(source.object, to, rights & source.rights)?;
+        let lent = self.caps.lend(from, handle, to, rights);
+        self.settle(source.object, to, &lent);
+        Ok(lent?)
+    }
+
+    /// Ends a loan: what was lent, and all that was lent on from it.
+    pub(crate) fn end_loan(&mut self, loan: Loan) {
+        loop {
+            let mut removed = Removed::new();
+            let progress = self.caps.end_loan_step(loan, STEP, note(&mut removed));
+            self.look_after(&removed);
+            if progress == Progress::Done {
+                return;
+            }
+        }
+    }
+
+    /// Deletes a capability.
+    ///
+    /// # Errors
+    /// `NoSuchCapability`.
+    pub(crate) fn delete_cap(&mut self, owner: Owner, handle: u64) -> Result<(), Error> {
+        let mut removed = Removed::new();
+        self.caps.delete(owner, Handle::from_raw(handle), note(&mut removed))?;
+        self.look_after(&removed);
+        Ok(())
+    }
+
+    /// One step of a revoke. When it is done, no recorded rights word and no CPU has anything through what was derived.
+    ///
+    /// # Errors
+    /// `NoSuchCapability`.
+    pub(crate) fn revoke_step(&mut self, owner: Owner, handle: u64) -> Result<Progress, Error> {
+        let mut removed = Removed::new();
+        let progress = self.caps.revoke_step(owner, Handle::from_raw(handle), STEP, note(&mut removed));
+        self.look_after(&removed);
+        Ok(progress?)
+    }
+
+    /// Takes everything from a domain that has ended.
+    pub(crate) fn empty_space(&mut self, owner: Owner) {
+        loop {
+            let mut removed = Removed::new();
+            let progress = self.caps.delete_space_step(owner, STEP, note(&mut removed));
+            self.look_after(&removed);
+            if progress != Ok(Progress::More) {
+                return;
+            }
+        }
+    }
+
+    /// Before a domain gets a capability to a region: it becomes a holder.
+    fn widen(&mut self, object: ObjectId, to: Owner, rights: CapRights) -> Result<(), Error> {
+        if object.kind != ObjectKind::Region {
+            return Ok(());
+        }
+        let region: Ref<Region> = Ref::of(object);
+        let Some(books) = self.regions.get(region) else { return Err(Error::Gone) };
+        let held = self.sharing.rights(books.member.class(), to);
+        let wanted = (self.caps.rights_to(to, object) | rights).access();
+        if wanted > held { self.set_holder(region, to, wanted) } else { Ok(()) }
+    }
+
+    /// After a domain may have got a capability: counts it, or takes back what [`Kernel::widen`] did.
+    fn settle<R>(&mut self, object: ObjectId, to: Owner, outcome: &Result<R, CapError>) {
+        match outcome {
+            Ok(_) => {
+                if let Some(refs) = self.references(object) {
+                    *refs += 1;
+                }
+            }
+            Err(_) => self.narrow(object, to),
+        }
+    }
+
+    /// After a domain may have lost a capability.
+    fn narrow(&mut self, object: ObjectId, owner: Owner) {
+        if object.kind == ObjectKind::Region {
+            self.narrow_holder(Ref::of(object), owner);
+        }
+    }
+
+    /// What removals mean: rights shrink first, then objects go that nobody names any more.
+    fn look_after(&mut self, removed: &[(Owner, Capability)]) {
+        for (owner, capability) in removed {
+            self.narrow(capability.object, *owner);
+        }
+        for (_, capability) in removed {
+            self.drop_reference(capability.object);
+        }
+    }
+
+    /// How many capabilities name an object, for objects that end with the last.
+    fn references(&mut self, object: ObjectId) -> Option<&mut u32> {
+        match object.kind {
+            ObjectKind::Domain => self.domains.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            ObjectKind::Thread => self.threads.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            ObjectKind::Endpoint => self.endpoints.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            ObjectKind::Notification => self.notifications.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            ObjectKind::Region => self.regions.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            ObjectKind::IoPorts => self.ports.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            ObjectKind::Key => self.pooled_keys.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            _ => None,
+        }
+    }
+
+    /// One capability fewer names an object.
+    fn drop_reference(&mut self, object: ObjectId) {
+        let Some(refs) = self.references(object) else { return self.drop_line(object) };
+        *refs = refs.saturating_sub(1);
+        if *refs > 0 {
+            return;
+        }
+        match object.kind {
+            ObjectKind::Domain => self.forget_domain(Ref::<Domain>::of(object)),
+            ObjectKind::Thread => self.forget_thread(Ref::of(object)),
+            ObjectKind::Endpoint => self.destroy_endpoint(Ref::of(object)),
+            ObjectKind::Notification => self.destroy_notification(Ref::of(object)),
+            ObjectKind::Region => self.destroy_region(Ref::of(object)),
+            ObjectKind::IoPorts => drop(self.ports.remove(Ref::of(object))),
+            ObjectKind::Key => self.drop_pooled_key_if_unused(Ref::of(object)),
+            _ => {}
+        }
+    }
+
+    /// An interrupt line whose capability has gone is masked and can be handed out again.
+    fn drop_line(&mut self, object: ObjectId) {
+        if object.kind == ObjectKind::IrqLine {
+            self.release_line(object.index);
+        }
+    }
+
+    /// What a domain may do with the memory that a capability names.
+    ///
+    /// # Errors
+    /// As [`Kernel::require`]; `RightsExceeded`.
+    pub(crate) fn region_for(&self, owner: Owner, handle: u64, rights: Rights) -> Result<Ref<Region>, Error> {
+        let capability = self.require(owner, handle, ObjectKind::Region, CapRights::empty())?;
+        if rights > capability.rights.access() {
+            return Err(Error::RightsExceeded);
+        }
+        Ok(Ref::of(capability.object))
+    }
+}
+

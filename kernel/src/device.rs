@@ -1,0 +1,165 @@
+//! Devices in the kernel: ranges of I/O ports and interrupt lines, as capabilities name them.
+
+use crate::arch::apic::VECTOR_LINES;
+use crate::arch::insn;
+use crate::arch::ioapic::LINES;
+use crate::ipc::Signal;
+use crate::state::Kernel;
+use libpks::abi::Error;
+
+/// The object number of the capability to all lines, from which single ones are derived.
+pub(crate) const ALL_LINES: u32 = u32::MAX;
+
+/// A range of ports, both ends included.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PortRange {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    /// Capabilities that name it.
+    pub(crate) refs: u32,
+}
+
+/// Ports that no domain gets, because what lies there controls the machine as a whole: DMA controllers, interrupt
+/// controllers, timer, system control, PCI configuration, reset, SMI.
+const FORBIDDEN: [(u16, u16); 11] = [
+    (0x00, 0x0f),
+    (0x20, 0x21),
+    (0x40, 0x43),
+    (0x61, 0x61),
+    (0x80, 0x8f),
+    (0x92, 0x92),
+    (0xa0, 0xa1),
+    (0xb2, 0xb3),
+    (0xc0, 0xdf),
+    (0xcf8, 0xcff),
+    // PM1, general purpose events and PM timer, where QEMU's chipset has them (ICH9: 600h, PIIX4: b000h).
+    (0x600, 0x67f),
+];
+
+/// What a line's interrupt does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    taken: bool,
+    bound: Option<Signal>,
+}
+
+/// All lines.
+#[derive(Debug)]
+pub(crate) struct Lines([Line; LINES as usize]);
+
+impl Default for Lines {
+    fn default() -> Lines {
+        Lines([Line::default(); LINES as usize])
+    }
+}
+
+impl PortRange {
+    /// The part of this range from `first` to `last`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it is not part of it, or holds a port that no domain gets.
+    pub(crate) fn part(&self, first: u64, last: u64) -> Result<PortRange, Error> {
+        let (Ok(first), Ok(last)) = (u16::try_from(first), u16::try_from(last)) else {
+            return Err(Error::InvalidArgument);
+        };
+        let inside = first <= last && first >= self.first && last <= self.last;
+        let forbidden = FORBIDDEN.iter().any(|&(from, to)| first <= to && last >= from);
+        if inside && !forbidden { Ok(PortRange { first, last, refs: 1 }) } else { Err(Error::InvalidArgument) }
+    }
+
+    /// The port, if an access of this width lies in the range.
+    fn checked(&self, port: u64, width: u64) -> Result<u16, Error> {
+        let port = u16::try_from(port).map_err(|_| Error::InvalidArgument)?;
+        let end = u64::from(port) + width - 1;
+        let allowed = matches!(width, 1 | 2 | 4) && port >= self.first && end <= u64::from(self.last);
+        // The range of all ports is there to be divided, not to be used.
+        let everything = self.first == 0 && self.last == u16::MAX;
+        if allowed && !everything { Ok(port) } else { Err(Error::InvalidArgument) }
+    }
+
+    /// Reads from a port.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the range does not hold it, or for a width other than 1, 2, 4.
+    pub(crate) fn read(&self, port: u64, width: u64) -> Result<u64, Error> {
+        let port = self.checked(port, width.max(1))?;
+        // SAFETY: the range holds no port that reaches memory or the machine's controllers; what the device makes of
+        // the access is the driver's affair.
+        unsafe {
+            Ok(match width {
+                1 => u64::from(insn::in8(port)),
+                2 => u64::from(insn::in16(port)),
+                _ => u64::from(insn::in32(port)),
+            })
+        }
+    }
+
+    /// Writes to a port.
+    ///
+    /// # Errors
+    /// As [`PortRange::read`].
+    pub(crate) fn write(&self, port: u64, width: u64, value: u64) -> Result<(), Error> {
+        let port = self.checked(port, width.max(1))?;
+        // SAFETY: as in `read`.
+        unsafe {
+            match width {
+                1 => insn::out8(port, value as u8),
+                2 => insn::out16(port, value as u16),
+                _ => insn::out32(port, value as u32),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Kernel {
+    /// Takes a line for a capability.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is none with this number, `Busy` if somebody has it.
+    pub(crate) fn take_line(&mut self, line: u64) -> Result<u32, Error> {
+        let number = u8::try_from(line).ok().filter(|&line| self.io_apics.has(line)).ok_or(Error::InvalidArgument)?;
+        let line = &mut self.lines.0[usize::from(number)];
+        if line.taken {
+            return Err(Error::Busy);
+        }
+        line.taken = true;
+        Ok(u32::from(number))
+    }
+
+    /// The capability to a line has gone.
+    pub(crate) fn release_line(&mut self, line: u32) {
+        if let Some(books) = self.lines.0.get_mut(line as usize) {
+            *books = Line::default();
+            self.io_apics.set_masked(line as u8, true, 0);
+        }
+    }
+
+    /// Routes a line's interrupts to a notification and lets them in.
+    pub(crate) fn bind_line(&mut self, line: u32, signal: Signal) {
+        let apic_id = self.cpu(0).apic_id;
+        if let Some(books) = self.lines.0.get_mut(line as usize) {
+            books.bound = Some(signal);
+            self.io_apics.set_masked(line as u8, false, apic_id);
+        }
+    }
+
+    /// Lets a line interrupt again after its device was served.
+    pub(crate) fn acknowledge_line(&mut self, line: u32) {
+        let apic_id = self.cpu(0).apic_id;
+        if self.lines.0.get(line as usize).is_some_and(|books| books.bound.is_some()) && self.io_apics.is_level(line as u8) {
+            self.io_apics.set_masked(line as u8, false, apic_id);
+        }
+    }
+
+    /// A vector of the I/O APIC has arrived. A domain can claim that with INT n, so this does no more than a spurious
+    /// interrupt would. A line that stays raised is masked until its driver has served the device.
+    pub(crate) fn line_interrupt(&mut self, vector: u64) {
+        let line = vector.wrapping_sub(u64::from(VECTOR_LINES)) as usize;
+        let Some(signal) = self.lines.0.get(line).and_then(|books| books.bound) else { return };
+        if self.io_apics.is_level(line as u8) {
+            self.io_apics.set_masked(line as u8, true, 0);
+        }
+        self.signal(signal);
+    }
+}

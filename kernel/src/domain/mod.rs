@@ -1,0 +1,219 @@
+//! Domains: private memory under a key, a capability space, threads, a memory quota.
+
+mod load;
+mod memory;
+mod stop;
+
+use crate::ipc::Signal;
+use crate::mem::PAGE;
+use crate::object::Ref;
+use crate::region::Opening;
+use crate::state::Kernel;
+use libpks::abi::inspect::DomainState;
+use libpks::abi::{Error, Name, layout};
+use libpks::cap::Owner;
+use libpks::pkey::{Pkey, Rights};
+use libpks::sharing::Member;
+
+/// Bytes that a capability costs its holder: two nodes, because dead ones that hold a tree together are always fewer
+/// than the live.
+const CAP_BYTES: u64 = 2 * size_of::<libpks::table::Slot<libpks::cap::Node>>() as u64;
+/// How many capabilities a domain may hold for each page of its quota, at least [`CAPS_LEAST`].
+const CAPS_PER_PAGE: u64 = 1;
+const CAPS_LEAST: u64 = 64;
+const CAPS_MOST: u64 = 65_536;
+
+/// A budget of memory, as a capability names it.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    pub(crate) free_bytes: u64,
+}
+
+/// Which contexts of a slot are in use.
+#[derive(Debug)]
+pub(crate) struct Contexts {
+    used: [u64; (layout::CONTEXT_COUNT / 64) as usize],
+    /// Pages of stack, by context, for those in use.
+    pub(crate) stack_pages: [u8; layout::CONTEXT_COUNT as usize],
+}
+
+impl Contexts {
+    /// All free.
+    const fn new() -> Contexts {
+        Contexts { used: [0; (layout::CONTEXT_COUNT / 64) as usize], stack_pages: [0; layout::CONTEXT_COUNT as usize] }
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let word = self.used.iter().position(|&word| word != u64::MAX)?;
+        let bit = self.used[word].trailing_ones();
+        self.used[word] |= 1 << bit;
+        Some(word as u32 * 64 + bit)
+    }
+
+    fn release(&mut self, context: u32) {
+        self.used[context as usize / 64] &= !(1 << (context % 64));
+    }
+
+    fn is_used(&self, context: u32) -> bool {
+        self.used[context as usize / 64] & (1 << (context % 64)) != 0
+    }
+}
+
+/// A domain.
+#[derive(Debug)]
+pub(crate) struct Domain {
+    pub(crate) name: Name,
+    pub(crate) state: DomainState,
+    pub(crate) priority: u8,
+    /// Number of the boot module that it was loaded from.
+    pub(crate) module: Option<usize>,
+    /// First address of its slot.
+    pub(crate) base: u64,
+    /// Bytes of the slot that the image takes.
+    pub(crate) image_bytes: u64,
+    pub(crate) heap_bytes: u64,
+    /// Where its first thread begins.
+    pub(crate) entry: u64,
+    /// Its private memory's part in a sharing class of its own.
+    member: Option<Member>,
+    /// The key of its private memory; none without PKS and for the idle domain.
+    pub(crate) key: Option<Pkey>,
+    pub(crate) quota: Ref<Quota>,
+    pub(crate) quota_bytes: u64,
+    pub(crate) used_bytes: u64,
+    pub(crate) contexts: Contexts,
+    /// What all its threads have open.
+    pub(crate) openings: Option<Ref<Opening>>,
+    /// Threads that began in it and have not ended.
+    pub(crate) threads: u32,
+    /// Who hears of its end.
+    pub(crate) on_end: Option<Signal>,
+    /// Number of the fault report by which it ended.
+    pub(crate) fault: Option<u64>,
+    pub(crate) calls: u64,
+    /// Capabilities that name it.
+    pub(crate) refs: u32,
+}
+
+impl Domain {
+    /// Whether it may run.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.state, DomainState::Created | DomainState::Running)
+    }
+}
+
+impl Kernel {
+    /// A domain without memory, for the idle threads.
+    pub(crate) fn create_idle_domain(&mut self) -> Result<Ref<Domain>, Error> {
+        let quota = self.quotas.insert(Quota { free_bytes: 0 })?;
+        let mut domain = empty_domain("idle", 0, quota, 0);
+        domain.state = DomainState::Running;
+        domain.refs = 1;
+        let idle = self.domains.insert(domain)?;
+        self.caps.open_space(Owner(idle.number()), 0)?;
+        Ok(idle)
+    }
+
+    /// Makes a domain from a boot module. It holds nothing and has no thread yet.
+    ///
+    /// # Errors
+    /// `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`, `QuotaExceeded`, `OutOfMemory`. Nothing is left of
+    /// it then.
+    pub(crate) fn create_domain(
+        &mut self,
+        name: &str,
+        module: usize,
+        quota: Ref<Quota>,
+        bytes: u64,
+        priority: u8,
+    ) -> Result<Ref<Domain>, Error> {
+        let budget = self.quotas.get_mut(quota).ok_or(Error::Gone)?;
+        budget.free_bytes = budget.free_bytes.checked_sub(bytes).ok_or(Error::QuotaExceeded)?;
+        let mut domain = empty_domain(name, priority, quota, bytes);
+        domain.module = Some(module);
+        let made = self.domains.insert(domain).map_err(Error::from);
+        let domain = made.inspect_err(|_| self.return_quota(quota, bytes))?;
+        let loaded = self.furnish(domain, module);
+        if let Err(error) = loaded {
+            self.release_domain_memory(domain);
+            self.empty_space(Owner(domain.number()));
+            self.domains.remove(domain);
+            self.return_quota(quota, bytes);
+            return Err(error);
+        }
+        Ok(domain)
+    }
+
+    fn return_quota(&mut self, quota: Ref<Quota>, bytes: u64) {
+        if let Some(budget) = self.quotas.get_mut(quota) {
+            budget.free_bytes += bytes;
+        }
+    }
+
+    /// Gives a new domain its slot, its capability space, its key and its image.
+    fn furnish(&mut self, domain: Ref<Domain>, module: usize) -> Result<(), Error> {
+        let owner = Owner(domain.number());
+        self.domains[domain].base = layout::slot_base(u64::from(domain.number())).ok_or(Error::LimitReached)?;
+        let caps = (self.domains[domain].quota_bytes / PAGE * CAPS_PER_PAGE).clamp(CAPS_LEAST, CAPS_MOST);
+        self.caps.open_space(owner, caps as u32)?;
+        self.charge(domain, caps * CAP_BYTES)?;
+        let mut member = self.sharing.join(owner, Rights::ReadWrite)?;
+        let key = if self.pks { self.sharing.map(&mut member, &mut self.keys).map(Some) } else { Ok(None) };
+        self.domains[domain].member = Some(member);
+        self.domains[domain].key = key?;
+        self.load_image(domain, module)
+    }
+
+    /// Takes bytes from a domain's quota.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`; nothing was taken then.
+    pub(crate) fn charge(&mut self, domain: Ref<Domain>, bytes: u64) -> Result<(), Error> {
+        let books = self.domains.get_mut(domain).ok_or(Error::Gone)?;
+        let used = books.used_bytes.checked_add(bytes).filter(|&used| used <= books.quota_bytes);
+        books.used_bytes = used.ok_or(Error::QuotaExceeded)?;
+        Ok(())
+    }
+
+    /// Gives bytes back to a domain's quota, if it is still there.
+    pub(crate) fn refund(&mut self, domain: Ref<Domain>, bytes: u64) {
+        if let Some(books) = self.domains.get_mut(domain) {
+            books.used_bytes = books.used_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// The last capability to a domain has gone: nobody can stop it any more, so it is stopped.
+    pub(crate) fn forget_domain(&mut self, domain: Ref<Domain>) {
+        if self.domains.get(domain).is_some_and(Domain::is_alive) {
+            self.end_domain(domain, DomainState::Stopped);
+        }
+        if let Some(books) = self.domains.remove(domain) {
+            self.return_quota(books.quota, books.quota_bytes);
+        }
+    }
+}
+
+fn empty_domain(name: &str, priority: u8, quota: Ref<Quota>, quota_bytes: u64) -> Domain {
+    Domain {
+        name: libpks::abi::name(name),
+        state: DomainState::Created,
+        priority,
+        module: None,
+        base: 0,
+        image_bytes: 0,
+        heap_bytes: 0,
+        entry: 0,
+        member: None,
+        key: None,
+        quota,
+        quota_bytes,
+        used_bytes: 0,
+        contexts: Contexts::new(),
+        openings: None,
+        threads: 0,
+        on_end: None,
+        fault: None,
+        calls: 0,
+        refs: 0,
+    }
+}

@@ -1,0 +1,119 @@
+//! The end of a domain: its threads, the calls it was serving, what it held, its memory.
+
+use super::Domain;
+use crate::ipc::Activation;
+use crate::object::Ref;
+use crate::state::Kernel;
+use crate::thread::{Ending, Thread};
+use libpks::abi::Error;
+use libpks::abi::inspect::DomainState;
+use libpks::cap::Owner;
+
+impl Kernel {
+    /// Ends a domain for good. Afterwards no thread is in it, nothing of it is mapped, and whoever waits for it has been
+    /// told; its number stays taken until its last capability goes.
+    pub(crate) fn end_domain(&mut self, domain: Ref<Domain>, state: DomainState) {
+        if !self.domains.get(domain).is_some_and(Domain::is_alive) {
+            return;
+        }
+        self.domains[domain].state = state;
+        log::info!(target: "domain", "{} ended: {state:?}", self.domains[domain].name);
+        if self.log_drainer == Some(domain) {
+            (self.log_drainer, self.log_reader) = (None, None);
+            crate::log::set_drained(false);
+        }
+        // First nobody runs in it any more, on any CPU.
+        self.leave_calls_into(domain);
+        self.end_threads_of(domain);
+        self.sync_cpus();
+        self.stop_serving(domain);
+        self.empty_space(Owner(domain.number()));
+        let openings = self.domains[domain].openings.take();
+        self.drop_openings(openings);
+        self.release_domain_memory(domain);
+        if let Some(signal) = self.domains[domain].on_end.take() {
+            self.signal(signal);
+        }
+    }
+
+    /// Every thread that is in a call to the domain comes back out of it: its caller learns that the peer died. What
+    /// the domain itself had called goes on, without anybody to answer to.
+    fn leave_calls_into(&mut self, domain: Ref<Domain>) {
+        for number in 0..self.threads.capacity() {
+            let Some(thread) = self.threads.at_number(number) else { continue };
+            while let Some(at) = self.highest_call_into(thread, domain) {
+                if self.threads[thread].top != Some(at) {
+                    self.split_above(thread, at);
+                }
+                self.abandon_top(thread);
+            }
+        }
+    }
+
+    /// The innermost call of a thread that is served by the domain.
+    fn highest_call_into(&self, thread: Ref<Thread>, domain: Ref<Domain>) -> Option<Ref<Activation>> {
+        let mut at = self.threads[thread].top;
+        while let Some(activation) = at {
+            if self.activations[activation].seat.domain == domain {
+                return Some(activation);
+            }
+            at = self.activations[activation].below;
+        }
+        None
+    }
+
+    /// Gives the calls above an activation to a thread of their own, which goes on with whatever the thread was doing;
+    /// the thread itself is left in the activation, in no queue. Room for the new thread was reserved when the
+    /// activation was made, so this cannot fail.
+    fn split_above(&mut self, thread: Ref<Thread>, at: Ref<Activation>) {
+        let doing = self.unlink(thread);
+        let original = &self.threads[thread];
+        let mut upper = Thread::new(original.home, original.priority, original.record);
+        (upper.top, upper.cpu) = (original.top, original.cpu);
+        (upper.orphan, upper.owns_home) = (true, false);
+        upper.fault = original.fault;
+        // Its home is somebody else's: it is never returned to.
+        upper.home.openings = None;
+        let upper = self.threads.insert(upper).expect("reserved with every activation");
+        let mut call = self.threads[upper].top;
+        while let Some(activation) = call.filter(|&call| call != at) {
+            self.activations[activation].thread = Some(upper);
+            self.threads[upper].depth += 1;
+            call = self.activations[activation].below;
+            if call == Some(at) {
+                self.activations[activation].below = None;
+            }
+        }
+        self.relink(upper, doing);
+        let depth = self.threads[upper].depth;
+        let lower = &mut self.threads[thread];
+        (lower.top, lower.fault) = (Some(at), None);
+        lower.depth -= depth;
+    }
+
+    /// A thread comes back out of its innermost call, whose server has died.
+    fn abandon_top(&mut self, thread: Ref<Thread>) {
+        self.unlink(thread);
+        self.threads[thread].fault = None;
+        if self.leave_call(thread) {
+            self.answer(thread, Err(Error::PeerDiedMidCall));
+            self.make_ready(thread);
+        }
+    }
+
+    /// Threads that began in the domain end; one that is in a call elsewhere ends when the call returns.
+    fn end_threads_of(&mut self, domain: Ref<Domain>) {
+        for number in 0..self.threads.capacity() {
+            let Some(thread) = self.threads.at_number(number) else { continue };
+            let books = &self.threads[thread];
+            if books.home.domain != domain || books.ending.is_some() {
+                continue;
+            }
+            if books.top.is_none() {
+                self.end_thread(thread, Ending::Killed);
+            } else {
+                self.threads[thread].orphan = true;
+            }
+        }
+    }
+}

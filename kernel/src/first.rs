@@ -1,0 +1,103 @@
+//! The first threads: one that idles for each CPU, and the domain `init`, which holds everything there is to hold.
+
+use crate::arch::record::{RFLAGS_START, Record};
+use crate::device::{ALL_LINES, PortRange};
+use crate::domain::{Domain, Quota};
+use crate::mem;
+use crate::object::Ref;
+use crate::sched::CpuBooks;
+use crate::state::Kernel;
+use crate::thread::{Seat, Thread, ThreadRequest};
+use core::fmt::Write;
+use libpks::abi::inspect::DomainState;
+use libpks::abi::start::{NamedCap, StartInfo};
+use libpks::abi::{Error, Name, layout, name};
+use libpks::cap::{CapRights, Capability, ObjectId, ObjectKind, Owner};
+use libpks::pkey::Pkrs;
+use libpks::table::Table;
+
+/// Frames that stay with the kernel, for page tables and its own objects: a sixteenth, at least 4 MiB.
+const KERNEL_SHARE: u64 = 16;
+const KERNEL_LEAST: u64 = 4 << 20;
+/// What init itself may use.
+const INIT_BYTES: u64 = 8 << 20;
+/// Its priority, and so the highest that it can give.
+const INIT_PRIORITY: u8 = 255;
+
+/// What a CPU does that has nothing to do: waits for an interrupt, in a domain that may touch nothing.
+#[unsafe(naked)]
+extern "C" fn idle_loop() -> ! {
+    core::arch::naked_asm!("2: sti", "hlt", "jmp 2b")
+}
+
+impl Kernel {
+    /// An idle thread for each CPU.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub(crate) fn create_idle_threads(&mut self) -> Result<(), Error> {
+        let domain = self.create_idle_domain()?;
+        for cpu in &self.boot.cpus {
+            let seat = Seat { domain, context: 0, openings: None, word: Pkrs::DEFAULT, buffer: 0 };
+            let record = Record { rip: idle_loop as *const () as u64, rflags: RFLAGS_START, ..Record::default() };
+            let idle = self.threads.insert(Thread::new(seat, 0, record))?;
+            self.cpus.push(CpuBooks::new(cpu.apic_id, idle))?;
+        }
+        Ok(())
+    }
+
+    /// Makes and starts `init`.
+    ///
+    /// # Errors
+    /// `NotFound` without a module of that name; those of making a domain and a thread.
+    pub(crate) fn start_init(&mut self) -> Result<(), Error> {
+        let module = self.boot.modules.iter().position(|module| module.name == "init").ok_or(Error::NotFound)?;
+        let free = mem::with(|memory| memory.frames.free_count()) * mem::PAGE;
+        let share = (free / KERNEL_SHARE).max(KERNEL_LEAST);
+        let root = self.quotas.insert(Quota { free_bytes: free.saturating_sub(share) })?;
+        let init = self.create_domain("init", module, root, INIT_BYTES, INIT_PRIORITY)?;
+        // The kernel itself keeps one reference: nobody else could stop it.
+        self.domains[init].refs = 1;
+        let info = self.endow(init, root)?;
+        let (entry, priority) = (self.domains[init].entry, INIT_PRIORITY);
+        let mut room = [0; layout::IPC_BUFFER_BYTES];
+        let bytes = libpks::wire::encode(&info, &mut room).map_err(|_| Error::TooLarge)?;
+        let request = ThreadRequest { entry, argument: bytes as u64, stack_bytes: layout::STACK_MAX_BYTES, priority };
+        let thread = self.create_thread(init, request)?;
+        self.write_buffer(&self.threads[thread].home, &room[..bytes]);
+        self.domains[init].state = DomainState::Running;
+        self.make_ready(thread);
+        Ok(())
+    }
+
+    /// Gives `init` the capabilities to everything.
+    fn endow(&mut self, init: Ref<Domain>, quota: Ref<Quota>) -> Result<StartInfo, Error> {
+        let ports = self.ports.insert(PortRange { first: 0, last: u16::MAX, refs: 1 })?;
+        let single = |kind| ObjectId { kind, index: 0, generation: 1 };
+        let all = CapRights::READ | CapRights::WRITE | CapRights::GRANT | CapRights::MANAGE;
+        let objects = [
+            ("quota", quota.object(ObjectKind::MemoryQuota)),
+            ("log", single(ObjectKind::KernelLog)),
+            ("power", single(ObjectKind::Power)),
+            ("inspect", single(ObjectKind::Inspect)),
+            ("self-test", single(ObjectKind::SelfTest)),
+            ("key-pool", single(ObjectKind::KeyPool)),
+            ("ports", ports.object(ObjectKind::IoPorts)),
+            ("irqs", ObjectId { kind: ObjectKind::IrqLine, index: ALL_LINES, generation: 1 }),
+        ];
+        let mut info = StartInfo { name: name("init"), args: heapless::String::new(), caps: heapless::Vec::new() };
+        info.args.push_str(&self.boot.command_line).map_err(|_| Error::TooLarge)?;
+        let modules = self.boot.modules.iter().enumerate().map(|(n, module)| {
+            let mut text = Name::new();
+            let _ = write!(text, "module:{}", module.name);
+            (text, ObjectId { kind: ObjectKind::BootModule, index: n as u32, generation: 1 })
+        });
+        for (text, object) in objects.into_iter().map(|(text, object)| (name(text), object)).chain(modules) {
+            let capability = Capability { object, rights: all, badge: 0 };
+            let handle = self.caps.insert_root(Owner(init.number()), capability).map_err(Error::from)?;
+            let named = NamedCap { name: text, handle: handle.raw() };
+            info.caps.push(named).map_err(|_| Error::LimitReached)?;
+        }
+        Ok(info)
+    }
+}

@@ -1,0 +1,74 @@
+//! Calls between domains, and notifications.
+//!
+//! A call is synchronous: the caller's thread itself goes into the server's domain, on a stack of the server's, and
+//! comes back with the reply. docs/ipc.md has the rules.
+
+mod call;
+mod endpoint;
+mod notification;
+mod transfer;
+
+pub(crate) use endpoint::ServeRequest;
+
+use crate::domain::Domain;
+use crate::object::Ref;
+use crate::thread::{Queue, Seat, Thread};
+use libpks::cap::Loan;
+
+/// How many calls deep a chain may be.
+pub(crate) const MAX_DEPTH: u8 = 8;
+/// The most activations that a server may have at an endpoint.
+pub(crate) const MAX_ACTIVATIONS: u64 = 64;
+
+/// Where calls are made and served.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoint {
+    pub(crate) server: Option<Server>,
+    /// Who waits until a call is accepted. They stay when the server dies: the next one finds them.
+    pub(crate) callers: Queue,
+    /// Capabilities that name it.
+    pub(crate) refs: u32,
+}
+
+/// Who serves an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server {
+    pub(crate) domain: Ref<Domain>,
+    pub(crate) entry: u64,
+    pub(crate) cookie: u64,
+    /// The first activation that is free.
+    pub(crate) free: Option<Ref<Activation>>,
+}
+
+/// A place in a server where one call at a time is served.
+#[derive(Debug)]
+pub(crate) struct Activation {
+    pub(crate) endpoint: Ref<Endpoint>,
+    pub(crate) seat: Seat,
+    /// The thread that is in it.
+    pub(crate) thread: Option<Ref<Thread>>,
+    /// The call from which it was called; none if that was from the thread's home.
+    pub(crate) below: Option<Ref<Activation>>,
+    /// The caller's stack pointer.
+    pub(crate) caller_rsp: u64,
+    /// What was lent for the length of the call.
+    pub(crate) loans: heapless::Vec<Loan, { libpks::abi::message::MAX_TRANSFERS }>,
+    /// The next free activation of the endpoint.
+    pub(crate) next_free: Option<Ref<Activation>>,
+}
+
+/// A word of bits to set and to wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Notification {
+    pub(crate) bits: u64,
+    pub(crate) waiters: Queue,
+    /// Capabilities that name it.
+    pub(crate) refs: u32,
+}
+
+/// Bits to set in a notification, which may be gone by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signal {
+    pub(crate) notification: Ref<Notification>,
+    pub(crate) bits: u64,
+}

@@ -1,0 +1,131 @@
+//! Walks every mapping and checks the rules that the rest of the kernel relies on.
+//!
+//! 1. Nothing is writable and executable.
+//! 2. U/S is clear at every leaf but the test page.
+//! 3. The only pages that are writable under key 0 are the trap slots (where the CPU has PKS).
+//! 4. The direct map carries the kernel's key everywhere, and maps read-only every frame that is mapped executable
+//!    elsewhere.
+//! 5. Keys in slots and regions are those of their domain or class; nothing there carries key 0 or the kernel's.
+
+use super::map::Leaf;
+use super::paging::{ADDRESS, Table, is_leaf, is_present};
+use super::{DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, PAGE, USER_TEST_PAGE};
+use crate::arch::window;
+use crate::state::Kernel;
+use libpks::abi::layout;
+use libpks::pkey::Pkey;
+
+/// What an audit found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Audit {
+    /// Pages, of whatever size.
+    pub(crate) pages: u64,
+    /// Rules broken; the log names the first ones.
+    pub(crate) broken: u64,
+}
+
+/// Broken rules that are named in the log.
+const NAMED: u64 = 8;
+
+/// Audits the mappings of the CPU that runs this.
+pub(crate) fn run(kernel: &Kernel) -> Audit {
+    let mut audit = Audit::default();
+    let root = Table(crate::arch::insn::read_cr3() & ADDRESS);
+    let levels = super::with(|memory| memory.tables.levels);
+    walk(root, levels, 0, true, &mut |address, leaf| {
+        audit.pages += 1;
+        if let Some(rule) = broken_rule(kernel, address, leaf) {
+            audit.broken += 1;
+            if audit.broken <= NAMED {
+                log::error!(target: "audit", "{address:#018x} {:#x}: {rule}", leaf.entry);
+            }
+        }
+    });
+    audit
+}
+
+/// Calls with every leaf below a table.
+fn walk(table: Table, level: u8, base: u64, user: bool, leaf_fn: &mut dyn FnMut(u64, Leaf)) {
+    for n in 0..512 {
+        let entry = table.get(n);
+        if !is_present(entry) {
+            continue;
+        }
+        let address = canonical(base | (n as u64) << (12 + 9 * (u64::from(level) - 1)), level);
+        let user = user && entry & 4 != 0;
+        if is_leaf(entry, level) {
+            leaf_fn(address, Leaf { entry, level, user });
+        } else {
+            walk(Table(entry & ADDRESS), level - 1, address, user, leaf_fn);
+        }
+    }
+}
+
+/// Extends the sign of an address that was made at the root.
+fn canonical(address: u64, level: u8) -> u64 {
+    let top = 12 + 9 * u64::from(level) - 1;
+    if level >= 4 && address >> top & 1 == 1 { address | !0 << top } else { address }
+}
+
+fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str> {
+    if leaf.writable() && leaf.executable() {
+        return Some("writable and executable");
+    }
+    if leaf.user && address != USER_TEST_PAGE {
+        return Some("open to user mode");
+    }
+    let key = leaf.key();
+    if leaf.writable() && key == Pkey::OPEN && kernel.pks && address != window::SLOTS && address != USER_TEST_PAGE {
+        return Some("writable under key 0");
+    }
+    if (DIRECT_MAP..DIRECT_MAP + DIRECT_MAP_BYTES).contains(&address) && key != Pkey::KERNEL {
+        return Some("direct map without the kernel's key");
+    }
+    if leaf.executable() && has_writable_alias(address, leaf) {
+        return Some("text has a writable alias");
+    }
+    if address >= KERNEL_TABLES && key != Pkey::KERNEL && !is_open_by_design(address) {
+        return Some("kernel page without the kernel's key");
+    }
+    owner_rule(kernel, address, key)
+}
+
+fn has_writable_alias(address: u64, leaf: Leaf) -> bool {
+    let pages = 1u64 << (9 * (u64::from(leaf.level) - 1));
+    (0..pages).any(|page| {
+        let frame = leaf.frame(address + page * PAGE);
+        super::with(|memory| memory.tables.walk(DIRECT_MAP + frame)).is_some_and(|alias| alias.writable())
+    })
+}
+
+/// The pages of key 0: the IDT, and in the window the constants, the slots and the descriptor tables.
+fn is_open_by_design(address: u64) -> bool {
+    let idt = crate::arch::idt::address();
+    matches!(address, window::CONSTANTS | window::SLOTS | window::TABLES) || address == idt
+}
+
+fn owner_rule(kernel: &Kernel, address: u64, key: Pkey) -> Option<&'static str> {
+    if !kernel.pks {
+        return None;
+    }
+    if let Some(slot) = layout::slot_of(address) {
+        let domain = kernel.domains.at_number(slot as u32).map(|at| &kernel.domains[at]);
+        return match domain {
+            None => Some("page in the slot of no domain"),
+            Some(domain) if domain.key != Some(key) => Some("private page without its domain's key"),
+            Some(_) => None,
+        };
+    }
+    if (layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address) {
+        let region = (0..kernel.regions.capacity()).filter_map(|number| kernel.regions.at_number(number)).find(|&at| {
+            let region = &kernel.regions[at];
+            (region.address..region.address + region.pages * PAGE).contains(&address)
+        });
+        return match region {
+            None => Some("page of no region"),
+            Some(at) if kernel.regions[at].key != key => Some("region's page without its class's key"),
+            Some(_) => None,
+        };
+    }
+    None
+}

@@ -1,0 +1,444 @@
+//! Regions, what threads have open of them, and the rights words that follow from that.
+//!
+//! A rights word is never edited in place and never restored from memory: it is derived from the books, again after
+//! every change of them.
+
+use crate::domain::Domain;
+use crate::mem::{self, Mapping, PAGE};
+use crate::object::Ref;
+use crate::state::Kernel;
+use crate::thread::{Seat, Thread};
+use libpks::abi::{Error, layout};
+use libpks::cap::{Capability, CapRights, Handle, ObjectKind, Owner};
+use libpks::pkey::{Pkey, Pkrs, Rights};
+use libpks::sharing::Member;
+
+/// Memory at one address for everybody, under the key of its sharing class.
+#[derive(Debug)]
+pub(crate) struct Region {
+    pub(crate) address: u64,
+    pub(crate) pages: u64,
+    /// Who pays for it.
+    pub(crate) payer: Ref<Domain>,
+    pub(crate) member: Member,
+    /// The key that its pages carry. While its class has no key, that is the kernel's, and nobody reaches it.
+    pub(crate) key: Pkey,
+    /// The key that it was made under, if somebody asked for one.
+    pub(crate) pooled: Option<Ref<PooledKey>>,
+    /// Capabilities that name it.
+    pub(crate) refs: u32,
+}
+
+/// What somebody has open of a region.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) region: Ref<Region>,
+    pub(crate) domain: Ref<Domain>,
+    pub(crate) rights: Rights,
+    pub(crate) next: Option<Ref<Opening>>,
+}
+
+/// A hardware key that was taken from the pool.
+#[derive(Debug)]
+pub(crate) struct PooledKey {
+    pub(crate) key: Pkey,
+    /// Capabilities that name it.
+    pub(crate) refs: u32,
+    /// Regions under it. The key goes back when both are 0.
+    pub(crate) regions: u32,
+}
+
+impl Kernel {
+    /// Makes a region of whole pages, zeroed and closed for all. `pooled`: under this key and no other.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for no bytes or too many, `LimitReached`, `QuotaExceeded`, `KeysExhausted`, `OutOfMemory`,
+    /// `Busy` if the pooled key is in use with other holders.
+    pub(crate) fn create_region(
+        &mut self,
+        payer: Ref<Domain>,
+        bytes: u64,
+        pooled: Option<Ref<PooledKey>>,
+    ) -> Result<(Handle, u64), Error> {
+        let pages = bytes.div_ceil(PAGE);
+        if pages == 0 || pages > layout::REGIONS_BYTES / PAGE {
+            return Err(Error::InvalidArgument);
+        }
+        let address = self.next_region;
+        // A guard page behind each region.
+        let end = address + (pages + 1) * PAGE;
+        if end > layout::REGIONS_BASE + layout::REGIONS_BYTES {
+            return Err(Error::LimitReached);
+        }
+        self.charge(payer, pages * PAGE)?;
+        let region = self.new_region(payer, address, pages, pooled).inspect_err(|_| self.refund(payer, pages * PAGE))?;
+        self.next_region = end;
+        let rights = CapRights::READ | CapRights::WRITE | CapRights::GRANT | CapRights::MANAGE;
+        let capability = Capability { object: region.object(ObjectKind::Region), rights, badge: 0 };
+        let filled = self.fill_region(region);
+        let handle = filled.and_then(|()| Ok(self.caps.insert_root(Owner(payer.number()), capability)?));
+        match handle {
+            Ok(handle) => Ok((handle, address)),
+            Err(error) => {
+                self.destroy_region(region);
+                Err(error)
+            }
+        }
+    }
+
+    /// The books of a new region, in its class.
+    fn new_region(
+        &mut self,
+        payer: Ref<Domain>,
+        address: u64,
+        pages: u64,
+        pooled: Option<Ref<PooledKey>>,
+    ) -> Result<Ref<Region>, Error> {
+        let owner = Owner(payer.number());
+        let mut member = match pooled {
+            Some(at) => self.sharing.join_pinned(owner, Rights::ReadWrite, self.pooled_keys[at].key)?,
+            None => self.sharing.join(owner, Rights::ReadWrite)?,
+        };
+        let key = self.map_class(&mut member);
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                self.leave_class(member);
+                return Err(error);
+            }
+        };
+        // A region that finds no place in the table takes its member along; the class is told first.
+        if self.regions.reserve(1).is_err() {
+            self.leave_class(member);
+            return Err(Error::OutOfMemory);
+        }
+        if let Some(at) = pooled {
+            self.pooled_keys[at].regions += 1;
+        }
+        Ok(self.regions.insert(Region { address, pages, payer, member, key, pooled, refs: 1 })?)
+    }
+
+    /// The key for the pages of a region that gets mapped. Without PKS there is only the open one.
+    fn map_class(&mut self, member: &mut Member) -> Result<Pkey, Error> {
+        if self.pks { Ok(self.sharing.map(member, &mut self.keys)?) } else { Ok(Pkey::OPEN) }
+    }
+
+    /// A region leaves its class; a key that nothing is under any more goes back. No TLB has its pages any more.
+    fn leave_class(&mut self, member: Member) {
+        if let Some(key) = self.sharing.leave(member) {
+            self.release_key(key);
+        }
+    }
+
+    /// Gives a hardware key back. No page and no TLB entry carries it; afterwards no rights word opens it.
+    pub(crate) fn release_key(&mut self, key: Pkey) {
+        self.recompute_words();
+        self.keys.release(key).expect("only keys that were taken are given back");
+    }
+
+    /// Backs a region with frames and maps it.
+    fn fill_region(&mut self, region: Ref<Region>) -> Result<(), Error> {
+        let Region { address, pages, key, .. } = self.regions[region];
+        (0..pages).try_for_each(|page| self.map_fresh_page(address + page * PAGE, Mapping::data(key)).map(|_| ()))
+    }
+
+    /// Maps a zeroed frame, and gives its physical address.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub(crate) fn map_fresh_page(&mut self, address: u64, mapping: Mapping) -> Result<u64, Error> {
+        mem::with(|memory| {
+            let frame = memory.allocate_frame().map_err(|_| Error::OutOfMemory)?;
+            let mapped = memory.map_page(address, frame, mapping);
+            mapped.map(|()| frame).map_err(|_| {
+                memory.release_frame(frame);
+                Error::OutOfMemory
+            })
+        })
+    }
+
+    /// Unmaps a range and gives its frames back, after no CPU can reach them.
+    pub(crate) fn unmap_range(&mut self, address: u64, pages: u64) {
+        let mut frames: heapless::Vec<u64, 64> = heapless::Vec::new();
+        let mut page = 0;
+        while page < pages {
+            let first = page;
+            while page < pages && !frames.is_full() {
+                if let Some(frame) = mem::with(|memory| memory.tables.unmap(address + page * PAGE)) {
+                    let _ = frames.push(frame);
+                }
+                page += 1;
+            }
+            self.invalidate(address + first * PAGE, page - first);
+            for &frame in &frames {
+                // Text was read-only in the direct map; whoever gets the frame next writes it.
+                self.protect_frame(frame, true).expect("the direct map was split when it was protected");
+                mem::with(|memory| memory.release_frame(frame));
+            }
+            frames.clear();
+        }
+    }
+
+    /// Makes a frame read-only or writable in the direct map, on every CPU.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if a large page has to be split and there is no frame for the table.
+    pub(crate) fn protect_frame(&mut self, frame: u64, writable: bool) -> Result<(), Error> {
+        let changed = mem::with(|memory| memory.protect_direct(frame, writable)).map_err(|_| Error::OutOfMemory)?;
+        if let Some(address) = changed {
+            self.invalidate(address, 1);
+        }
+        Ok(())
+    }
+
+    /// The last capability to a region has gone.
+    pub(crate) fn destroy_region(&mut self, at: Ref<Region>) {
+        let Some(region) = self.regions.remove(at) else { return };
+        self.unmap_range(region.address, region.pages);
+        self.recompute_words();
+        self.leave_class(region.member);
+        if let Some(pooled) = region.pooled {
+            self.pooled_keys[pooled].regions -= 1;
+            self.drop_pooled_key_if_unused(pooled);
+        }
+        self.refund(region.payer, region.pages * PAGE);
+    }
+
+    /// A key goes back to the pool when neither a capability nor a region needs it.
+    pub(crate) fn drop_pooled_key_if_unused(&mut self, at: Ref<PooledKey>) {
+        let unused = self.pooled_keys.get(at).is_some_and(|pooled| pooled.refs == 0 && pooled.regions == 0);
+        if let Some(pooled) = unused.then(|| self.pooled_keys.remove(at)).flatten() {
+            self.release_key(pooled.key);
+        }
+    }
+
+    /// Gives all pages of a region another key, on every CPU.
+    fn retag(&mut self, region: Ref<Region>, key: Pkey) {
+        let Region { address, pages, key: old, .. } = self.regions[region];
+        if old == key {
+            return;
+        }
+        mem::with(|memory| {
+            for page in 0..pages {
+                memory.tables.set_key(address + page * PAGE, key);
+            }
+        });
+        self.regions[region].key = key;
+        self.invalidate(address, pages);
+    }
+
+    /// Puts a region that only its maker holds under a key of the pool.
+    ///
+    /// # Errors
+    /// `Busy` if others hold it, or if the key is in use with other holders.
+    pub(crate) fn rekey(&mut self, region: Ref<Region>, pooled: Ref<PooledKey>) -> Result<(), Error> {
+        let owner = Owner(self.regions[region].payer.number());
+        let class = self.regions[region].member.class();
+        if self.sharing.holders(class).any(|(holder, _)| holder != owner) {
+            return Err(Error::Busy);
+        }
+        let mut member = self.sharing.join_pinned(owner, Rights::ReadWrite, self.pooled_keys[pooled].key)?;
+        let key = match self.map_class(&mut member) {
+            Ok(key) => key,
+            Err(error) => {
+                self.leave_class(member);
+                return Err(error);
+            }
+        };
+        self.pooled_keys[pooled].regions += 1;
+        let old_member = core::mem::replace(&mut self.regions[region].member, member);
+        let old_pooled = self.regions[region].pooled.replace(pooled);
+        self.retag(region, key);
+        self.recompute_words();
+        self.leave_class(old_member);
+        if let Some(old) = old_pooled {
+            self.pooled_keys[old].regions -= 1;
+            self.drop_pooled_key_if_unused(old);
+        }
+        Ok(())
+    }
+
+    /// A domain holds a region with at most these rights from now on; the region may change its class and its key.
+    /// Rights words follow.
+    ///
+    /// # Errors
+    /// `KeysExhausted` if its new class needs a key and there is none; `Busy` for a region under a pooled key that
+    /// others are under; `OutOfMemory`. Nothing was changed then.
+    pub(crate) fn set_holder(&mut self, region: Ref<Region>, owner: Owner, rights: Rights) -> Result<(), Error> {
+        let member = &mut self.regions[region].member;
+        let change = self.sharing.set_holder(member, owner, Some(rights), &mut self.keys)?;
+        if let Some(key) = change.new_key {
+            self.retag(region, key);
+        }
+        self.recompute_words();
+        if let Some(key) = change.freed {
+            self.release_key(key);
+        }
+        Ok(())
+    }
+
+    /// What a domain holds of a region has shrunk. Where that needs a key and there is none, the region is closed for
+    /// everybody until one is free: rights are never kept for want of a key.
+    pub(crate) fn narrow_holder(&mut self, region: Ref<Region>, owner: Owner) {
+        let Some(books) = self.regions.get(region) else { return };
+        let object = region.object(ObjectKind::Region);
+        let rights = self.caps.rights_to(owner, object).access();
+        if self.sharing.rights(books.member.class(), owner) <= rights {
+            return;
+        }
+        if self.set_holder(region, owner, rights).is_ok() {
+            return;
+        }
+        let address = self.regions[region].address;
+        log::warn!(target: "pks", "region at {address:#x} is closed: its holders changed and no key is free");
+        self.retag(region, Pkey::KERNEL);
+        let freed = self.sharing.unmap(&mut self.regions[region].member).unwrap_or(None);
+        self.set_holder(region, owner, rights).expect("a region that is not mapped needs no key");
+        if let Some(key) = freed {
+            self.release_key(key);
+        }
+    }
+
+    /// Opens a region for whoever runs: until it is closed the rights are in the seat's word.
+    ///
+    /// # Errors
+    /// `RightsExceeded`, `KeysExhausted` for a region that was closed for want of a key, `OutOfMemory`.
+    pub(crate) fn open_region(&mut self, thread: Ref<Thread>, region: Ref<Region>, rights: Rights) -> Result<u64, Error> {
+        let domain = self.seat(thread).domain;
+        let opening = self.new_opening(domain, region, rights)?;
+        let next = self.seat_mut(thread).openings.replace(opening);
+        self.openings[opening].next = next;
+        self.recompute_word_of(thread);
+        Ok(opening.raw())
+    }
+
+    fn new_opening(&mut self, domain: Ref<Domain>, region: Ref<Region>, rights: Rights) -> Result<Ref<Opening>, Error> {
+        let member = &mut self.regions[region].member;
+        if rights > self.sharing.rights(member.class(), Owner(domain.number())) {
+            return Err(Error::RightsExceeded);
+        }
+        if self.pks && !member.is_mapped() {
+            let key = self.sharing.map(member, &mut self.keys)?;
+            self.retag(region, key);
+        }
+        Ok(self.openings.insert(Opening { region, domain, rights, next: None })?)
+    }
+
+    /// Ends an opening of whoever runs.
+    ///
+    /// # Errors
+    /// `NoSuchCapability` if the token is none of this seat's.
+    pub(crate) fn close_region(&mut self, thread: Ref<Thread>, token: u64) -> Result<(), Error> {
+        let (mut previous, mut at) = (None, self.seat(thread).openings);
+        while let Some(opening) = at {
+            let next = self.openings[opening].next;
+            if opening.raw() == token {
+                match previous {
+                    None => self.seat_mut(thread).openings = next,
+                    Some(previous) => self.openings[previous].next = next,
+                }
+                self.openings.remove(opening);
+                self.recompute_word_of(thread);
+                return Ok(());
+            }
+            (previous, at) = (Some(opening), next);
+        }
+        Err(Error::NoSuchCapability)
+    }
+
+    /// What every thread of a domain may do with a region beyond its own openings, on every CPU when it returns.
+    ///
+    /// # Errors
+    /// As [`Kernel::open_region`].
+    pub(crate) fn open_globally(&mut self, domain: Ref<Domain>, region: Ref<Region>, rights: Rights) -> Result<(), Error> {
+        let (mut previous, mut at) = (None, self.domains[domain].openings);
+        while let Some(opening) = at.filter(|&opening| self.openings[opening].region != region) {
+            (previous, at) = (Some(opening), self.openings[opening].next);
+        }
+        let replacement = if rights == Rights::NoAccess { None } else { Some(self.new_opening(domain, region, rights)?) };
+        let rest = match at {
+            Some(old) => self.openings.remove(old).and_then(|old| old.next),
+            None => None,
+        };
+        if let Some(new) = replacement {
+            self.openings[new].next = rest;
+        }
+        let link = replacement.or(rest);
+        match previous {
+            None => self.domains[domain].openings = link,
+            Some(previous) => self.openings[previous].next = link,
+        }
+        self.recompute_words();
+        Ok(())
+    }
+
+    /// Ends all openings of a list.
+    pub(crate) fn drop_openings(&mut self, mut first: Option<Ref<Opening>>) {
+        while let Some(opening) = first {
+            first = self.openings.remove(opening).and_then(|opening| opening.next);
+        }
+    }
+
+    /// The rights word that the books give a seat: key 0, the domain's own key, and what is open, each no further than
+    /// the domain holds it now.
+    pub(crate) fn derive_word(&self, seat: &Seat) -> Pkrs {
+        let Some(domain) = self.domains.get(seat.domain) else { return Pkrs::DEFAULT };
+        let mut word = Pkrs::DEFAULT;
+        if let Some(key) = domain.key {
+            word = word.with(key, Rights::ReadWrite);
+        }
+        for list in [domain.openings, seat.openings] {
+            let mut at = list;
+            while let Some(opening) = at.and_then(|at| self.openings.get(at)) {
+                at = opening.next;
+                let Some(region) = self.regions.get(opening.region) else { continue };
+                let held = self.sharing.rights(region.member.class(), Owner(seat.domain.number()));
+                let rights = opening.rights.min(held).max(word.rights(region.key));
+                if region.key > Pkey::KERNEL {
+                    word = word.with(region.key, rights);
+                }
+            }
+        }
+        word
+    }
+
+    /// Derives the word of the seat in which a thread is.
+    pub(crate) fn recompute_word_of(&mut self, thread: Ref<Thread>) {
+        let word = self.derive_word(self.seat(thread));
+        self.seat_mut(thread).word = word;
+    }
+
+    /// Derives every recorded word: of threads, parked or running, and of all calls that they are in. When it returns,
+    /// no CPU runs a domain under an older one.
+    pub(crate) fn recompute_words(&mut self) {
+        let mut changed = false;
+        for number in 0..self.threads.capacity() {
+            let Some(at) = self.threads.at_number(number) else { continue };
+            let word = self.derive_word(&self.threads[at].home);
+            changed |= core::mem::replace(&mut self.threads[at].home.word, word) != word;
+        }
+        for number in 0..self.activations.capacity() {
+            let Some(at) = self.activations.at_number(number) else { continue };
+            let word = self.derive_word(&self.activations[at].seat);
+            changed |= core::mem::replace(&mut self.activations[at].seat.word, word) != word;
+        }
+        if changed {
+            self.sync_cpus();
+        }
+    }
+
+    /// The seat in which a thread is.
+    pub(crate) fn seat(&self, thread: Ref<Thread>) -> &Seat {
+        let thread = &self.threads[thread];
+        thread.top.map_or(&thread.home, |top| &self.activations[top].seat)
+    }
+
+    /// The seat in which a thread is.
+    pub(crate) fn seat_mut(&mut self, thread: Ref<Thread>) -> &mut Seat {
+        let thread = &mut self.threads[thread];
+        match thread.top {
+            Some(top) => &mut self.activations[top].seat,
+            None => &mut thread.home,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Everything the kernel knows, behind its one lock.
+
+use crate::arch::acpi::SoftOff;
+use crate::arch::ioapic::IoApics;
+use crate::boot::Boot;
+use crate::device::{Lines, PortRange};
+use crate::domain::{Domain, Quota};
+use crate::fault::Faults;
+use crate::ipc::{Activation, Endpoint, Notification, Signal};
+use crate::mem::ReservedTable;
+use crate::object::{Objects, Ref};
+use crate::region::{Opening, PooledKey, Region};
+use crate::sched::CpuBooks;
+use crate::thread::Thread;
+use libpks::cap::{CapTable, Node, Space};
+use libpks::pkey::KeyAllocator;
+use libpks::sharing::{Class, Holder, Sharing};
+use libpks::table::Slot;
+
+/// The kernel's state.
+pub(crate) struct Kernel {
+    pub(crate) boot: &'static Boot,
+    /// Whether the CPUs have PKS.
+    pub(crate) pks: bool,
+    pub(crate) caps: CapTable<ReservedTable<Slot<Node>>, ReservedTable<Space>>,
+    pub(crate) sharing: Sharing<ReservedTable<Slot<Class>>, ReservedTable<Slot<Holder>>>,
+    pub(crate) keys: KeyAllocator,
+    pub(crate) domains: Objects<Domain>,
+    pub(crate) threads: Objects<Thread>,
+    /// Places in the table of threads that are kept free: one for each activation.
+    pub(crate) spare_threads: u32,
+    pub(crate) activations: Objects<Activation>,
+    pub(crate) endpoints: Objects<Endpoint>,
+    pub(crate) notifications: Objects<Notification>,
+    pub(crate) regions: Objects<Region>,
+    pub(crate) openings: Objects<Opening>,
+    pub(crate) pooled_keys: Objects<PooledKey>,
+    pub(crate) ports: Objects<PortRange>,
+    pub(crate) quotas: Objects<Quota>,
+    pub(crate) cpus: ReservedTable<CpuBooks>,
+    /// The thread with the next deadline.
+    pub(crate) timers: Option<Ref<Thread>>,
+    pub(crate) faults: Faults,
+    pub(crate) lines: Lines,
+    pub(crate) io_apics: IoApics,
+    pub(crate) soft_off: Option<SoftOff>,
+    pub(crate) log_reader: Option<Signal>,
+    /// The domain that drains the log.
+    pub(crate) log_drainer: Option<Ref<Domain>>,
+    /// Bytes of the log that the reader was told of.
+    pub(crate) log_told: u64,
+    /// First address that no region has used yet.
+    pub(crate) next_region: u64,
+}
+
+impl Kernel {
+    /// The kernel at the end of bring-up, without domains.
+    pub(crate) fn new(boot: &'static Boot, pks: bool, io_apics: IoApics, soft_off: Option<SoftOff>) -> Kernel {
+        Kernel {
+            boot,
+            pks,
+            caps: CapTable::new(ReservedTable::new(), ReservedTable::new()),
+            sharing: Sharing::new(ReservedTable::new(), ReservedTable::new()),
+            keys: KeyAllocator::new(pks),
+            domains: Objects::new(),
+            threads: Objects::new(),
+            spare_threads: 0,
+            activations: Objects::new(),
+            endpoints: Objects::new(),
+            notifications: Objects::new(),
+            regions: Objects::new(),
+            openings: Objects::new(),
+            pooled_keys: Objects::new(),
+            ports: Objects::new(),
+            quotas: Objects::new(),
+            cpus: ReservedTable::new(),
+            timers: None,
+            faults: Faults::new(),
+            lines: Lines::default(),
+            io_apics,
+            soft_off,
+            log_reader: None,
+            log_drainer: None,
+            log_told: 0,
+            next_region: libpks::abi::layout::REGIONS_BASE,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Operations on regions, keys and the heap.
+
+use super::{Answer, Outcome, Request, misrouted};
+use crate::mem::PAGE;
+use crate::object::Ref;
+use crate::region::{PooledKey, Region};
+use crate::state::Kernel;
+use libpks::abi::{Error, Syscall};
+use libpks::cap::{CapRights, ObjectKind};
+use libpks::pkey::Rights;
+
+/// The rights that a word names: 0 none, 1 read-only, 2 read-write.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(super) fn rights_from(word: u64) -> Result<Rights, Error> {
+    match word {
+        0 => Ok(Rights::NoAccess),
+        1 => Ok(Rights::ReadOnly),
+        2 => Ok(Rights::ReadWrite),
+        _ => Err(Error::InvalidArgument),
+    }
+}
+
+impl Kernel {
+    pub(super) fn operate_region(&mut self, syscall: Syscall, request: &Request) -> Outcome {
+        let [first, second, ..] = request.words;
+        let owner = request.owner();
+        match syscall {
+            Syscall::RegionCreate => {
+                let pooled = match second {
+                    0 => None,
+                    key => Some(self.object::<PooledKey>(owner, key, ObjectKind::Key, CapRights::MANAGE)?),
+                };
+                let (handle, address) = self.create_region(request.domain, first, pooled)?;
+                Ok(Answer::two(handle.raw(), address))
+            }
+            Syscall::RegionInfo => {
+                let region: Ref<Region> = self.object(owner, first, ObjectKind::Region, CapRights::empty())?;
+                let live = self.seat(request.thread).word.rights(self.regions[region].key);
+                let books = &self.regions[region];
+                let key = u64::from(books.key.index());
+                Ok(Answer::Words([books.address, books.pages * PAGE, key, live as u64, 0, 0, 0, 0]))
+            }
+            Syscall::RegionOpen => {
+                let rights = rights_from(second)?;
+                let region = self.region_for(owner, first, rights)?;
+                self.open_region(request.thread, region, rights).map(Answer::one)
+            }
+            Syscall::RegionClose => self.close_region(request.thread, first).map(|()| Answer::NOTHING),
+            Syscall::RegionOpenGlobal => {
+                let rights = rights_from(second)?;
+                let region = self.region_for(owner, first, rights)?;
+                self.open_globally(request.domain, region, rights).map(|()| Answer::NOTHING)
+            }
+            Syscall::RegionRekey => {
+                let region: Ref<Region> = self.object(owner, first, ObjectKind::Region, CapRights::MANAGE)?;
+                let key: Ref<PooledKey> = self.object(owner, second, ObjectKind::Key, CapRights::MANAGE)?;
+                self.rekey(region, key).map(|()| Answer::NOTHING)
+            }
+            Syscall::HeapGrow => self.grow_heap(request.domain, first).map(Answer::one),
+            Syscall::KeyAllocate => {
+                self.require(owner, first, ObjectKind::KeyPool, CapRights::MANAGE)?;
+                let key = self.keys.allocate()?;
+                let made = self.pooled_keys.insert(PooledKey { key, refs: 1, regions: 0 });
+                let pooled = made.map_err(|error| {
+                    self.release_key(key);
+                    Error::from(error)
+                })?;
+                let rights = CapRights::READ | CapRights::GRANT | CapRights::MANAGE;
+                let handle = self.give_root(owner, pooled.object(ObjectKind::Key), rights)?;
+                Ok(Answer::two(handle.raw(), u64::from(key.index())))
+            }
+            _ => misrouted(),
+        }
+    }
+}

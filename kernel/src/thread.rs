@@ -1,0 +1,246 @@
+//! Threads, and where in a chain of calls they sit.
+
+use crate::arch::record::{RFLAGS_START, Record};
+use crate::domain::Domain;
+use crate::ipc::{Activation, Endpoint, Notification, Signal};
+use crate::object::Ref;
+use crate::region::Opening;
+use crate::state::Kernel;
+use libpks::abi::inspect::DomainState;
+use libpks::abi::{Error, layout};
+use libpks::pkey::Pkrs;
+
+/// A place to run in a domain: a context (stack and IPC buffer) and the rights that are active there. A thread has
+/// one at home and one for each call that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    pub(crate) domain: Ref<Domain>,
+    /// Number of the context in the domain's slot.
+    pub(crate) context: u32,
+    /// The first of its openings.
+    pub(crate) openings: Option<Ref<Opening>>,
+    /// The rights word: derived from domain and openings, recomputed with every change of either.
+    pub(crate) word: Pkrs,
+    /// Frame of the IPC buffer.
+    pub(crate) buffer: u64,
+}
+
+/// Neighbours in a queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) next: Option<Ref<Thread>>,
+    pub(crate) previous: Option<Ref<Thread>>,
+}
+
+/// A queue of threads, linked through [`Thread::links`]: a thread is in one at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) head: Option<Ref<Thread>>,
+    pub(crate) tail: Option<Ref<Thread>>,
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Runs on a CPU.
+    Running(usize),
+    /// Is in the run queue of a CPU.
+    Ready(usize),
+    /// Sleeps until its deadline.
+    Sleeping,
+    /// Waits for bits of a notification.
+    Waiting(Ref<Notification>),
+    /// Waits until its call is accepted.
+    Calling(Ref<Endpoint>),
+    /// Waits for another thread's end.
+    Joining(Ref<Thread>),
+    /// Stands at a fault.
+    Faulted,
+    /// Has ended.
+    Ended,
+}
+
+/// How a thread ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// By itself, with a code.
+    Exited(u64),
+    /// It was killed.
+    Killed,
+}
+
+/// A thread.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) home: Seat,
+    /// The call that it is in.
+    pub(crate) top: Option<Ref<Activation>>,
+    /// How many calls deep it is.
+    pub(crate) depth: u8,
+    pub(crate) state: State,
+    pub(crate) record: Record,
+    pub(crate) priority: u8,
+    /// The CPU on which it runs or ran last.
+    pub(crate) cpu: usize,
+    pub(crate) bound: Option<usize>,
+    pub(crate) links: Links,
+    /// Nanoseconds since boot; 0 for none. While it is not 0 the thread is in the timer list.
+    pub(crate) deadline: u64,
+    pub(crate) timer: Links,
+    pub(crate) joiners: Queue,
+    pub(crate) ending: Option<Ending>,
+    /// Who called is gone: when the last call returns, the thread ends.
+    pub(crate) orphan: bool,
+    /// Whether its home is its own; not so for a thread that took calls over from another.
+    pub(crate) owns_home: bool,
+    /// Number of the fault report at which it stands.
+    pub(crate) fault: Option<u64>,
+    pub(crate) on_fault: Option<Signal>,
+    /// Capabilities that name it.
+    pub(crate) refs: u32,
+}
+
+impl Thread {
+    /// A thread that starts in a seat.
+    pub(crate) fn new(home: Seat, priority: u8, record: Record) -> Thread {
+        Thread {
+            home,
+            top: None,
+            depth: 0,
+            state: State::Ended,
+            record,
+            priority,
+            cpu: 0,
+            bound: None,
+            links: Links::default(),
+            deadline: 0,
+            timer: Links::default(),
+            joiners: Queue::default(),
+            ending: None,
+            orphan: false,
+            owns_home: true,
+            fault: None,
+            on_fault: None,
+            refs: 0,
+        }
+    }
+}
+
+/// First address of a context in a slot.
+pub(crate) const fn context_base(slot_base: u64, context: u32) -> u64 {
+    slot_base + layout::CONTEXTS_OFFSET + context as u64 * layout::CONTEXT_BYTES
+}
+
+impl Kernel {
+    /// Makes a thread in a domain and lets it run.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an entry outside of the slot or a priority above the domain's; those of
+    /// [`Kernel::create_seat`].
+    pub(crate) fn create_thread(&mut self, domain: Ref<Domain>, request: ThreadRequest) -> Result<Ref<Thread>, Error> {
+        let ThreadRequest { entry, argument, stack_bytes, priority } = request;
+        let books = &self.domains[domain];
+        let in_slot = (books.base..books.base + layout::SLOT_BYTES).contains(&entry);
+        if !in_slot || priority > books.priority {
+            return Err(Error::InvalidArgument);
+        }
+        self.reserve_thread()?;
+        self.spare_threads -= 1;
+        self.charge(domain, THREAD_BYTES)?;
+        let seat = self.create_seat(domain, stack_bytes).inspect_err(|_| self.refund(domain, THREAD_BYTES))?;
+        let base = context_base(self.domains[domain].base, seat.context);
+        let record = Record {
+            rip: entry,
+            rsp: base + layout::STACK_TOP_OFFSET,
+            rflags: RFLAGS_START,
+            rdi: argument,
+            ..Record::default()
+        };
+        let thread = self.threads.insert(Thread::new(seat, priority, record))?;
+        self.domains[domain].threads += 1;
+        Ok(thread)
+    }
+
+    /// Makes sure that a thread can be made later without fail, beside all that were reserved before.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub(crate) fn reserve_thread(&mut self) -> Result<(), Error> {
+        self.threads.reserve(self.spare_threads + 1)?;
+        self.spare_threads += 1;
+        Ok(())
+    }
+
+    /// A thread ends. It is at home or nobody's any more; whoever joined it is told.
+    pub(crate) fn end_thread(&mut self, thread: Ref<Thread>, ending: Ending) {
+        self.unlink(thread);
+        let books = &mut self.threads[thread];
+        (books.ending, books.fault) = (Some(ending), None);
+        let (home, refs, owns_home) = (books.home, books.refs, books.owns_home);
+        while let Some(joiner) = self.threads[thread].joiners.head {
+            self.wake(joiner, outcome_of(ending));
+        }
+        if !owns_home {
+            self.threads.remove(thread);
+            return;
+        }
+        self.release_seat(&home);
+        self.refund(home.domain, THREAD_BYTES);
+        if refs == 0 {
+            self.threads.remove(thread);
+        }
+        let Some(domain) = self.domains.get_mut(home.domain) else { return };
+        domain.threads = domain.threads.saturating_sub(1);
+        if domain.threads == 0 && domain.is_alive() && !self.serves(home.domain) {
+            self.end_domain(home.domain, DomainState::Exited);
+        }
+    }
+
+    /// Whether a domain serves an endpoint, so that it lives without threads of its own.
+    fn serves(&self, domain: Ref<Domain>) -> bool {
+        (0..self.endpoints.capacity())
+            .filter_map(|number| self.endpoints.at_number(number))
+            .any(|at| self.endpoints[at].server.is_some_and(|server| server.domain == domain))
+    }
+
+    /// The last capability to a thread has gone. It runs on; when it ends nobody asks how.
+    pub(crate) fn forget_thread(&mut self, thread: Ref<Thread>) {
+        if self.threads.get(thread).is_some_and(|books| books.ending.is_some()) {
+            self.threads.remove(thread);
+        }
+    }
+
+    /// Kills a thread. In a call elsewhere it is not stopped midway: it ends when that call returns.
+    pub(crate) fn kill_thread(&mut self, thread: Ref<Thread>) {
+        let books = &mut self.threads[thread];
+        if books.ending.is_some() {
+            return;
+        }
+        if books.top.is_some() {
+            books.orphan = true;
+        } else {
+            self.end_thread(thread, Ending::Killed);
+            self.sync_cpus();
+        }
+    }
+}
+
+/// What a thread is made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThreadRequest {
+    pub(crate) entry: u64,
+    pub(crate) argument: u64,
+    pub(crate) stack_bytes: u64,
+    pub(crate) priority: u8,
+}
+
+/// What a thread costs its domain, its memory aside.
+const THREAD_BYTES: u64 = size_of::<Thread>() as u64;
+
+/// What a joiner learns.
+pub(crate) fn outcome_of(ending: Ending) -> Result<[u64; 8], Error> {
+    match ending {
+        Ending::Exited(code) => Ok([code, 0, 0, 0, 0, 0, 0, 0]),
+        Ending::Killed => Err(Error::Gone),
+    }
+}
