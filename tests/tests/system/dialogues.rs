@@ -57,7 +57,7 @@ fn talk() -> Vec<Exercise> {
         ),
         exchange("pks_run_says_pass", "pks run S2_single", &["PASS  S2_single"]),
         exchange("pks_run_of_nothing_is_refused", "pks run S99", &["no such scenario"]),
-        exchange("restart_of_a_server_is_done", "restart pks_test; domains", &["pks_test"]),
+        exchange("restart_of_a_server_is_done", "restart pks_test", &["pks_test restarted"]),
         exchange("restart_of_nothing_is_refused", "restart nobody", &["no such server"]),
         exchange("unknown_command_is_refused", "frobnicate now", &["unknown command `frobnicate`", "`help`"]),
         exchange("backspace_edits_the_line", "hellp\x7f\x7fp", &["this list"]),
