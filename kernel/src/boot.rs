@@ -10,8 +10,9 @@ use limine::BaseRevision;
 use limine::memory_map::EntryType;
 use limine::paging::Mode;
 use limine::request::{
-    BootloaderInfoRequest, ExecutableAddressRequest, ExecutableFileRequest, HhdmRequest, MemoryMapRequest, ModuleRequest,
-    MpRequest, PagingModeRequest, RequestsEndMarker, RequestsStartMarker, RsdpRequest, StackSizeRequest,
+    BootloaderInfoRequest, ExecutableAddressRequest, ExecutableFileRequest, HhdmRequest, MemoryMapRequest,
+    ModuleRequest, MpRequest, PagingModeRequest, RequestsEndMarker, RequestsStartMarker, RsdpRequest,
+    StackSizeRequest,
 };
 
 #[used]
@@ -50,8 +51,10 @@ static MP: MpRequest = MpRequest::new();
 static LOADER: BootloaderInfoRequest = BootloaderInfoRequest::new();
 #[used]
 #[unsafe(link_section = ".requests")]
-static PAGING: PagingModeRequest =
-    PagingModeRequest::new().with_mode(Mode::FIVE_LEVEL).with_max_mode(Mode::FIVE_LEVEL).with_min_mode(Mode::FOUR_LEVEL);
+static PAGING: PagingModeRequest = PagingModeRequest::new()
+    .with_mode(Mode::FIVE_LEVEL)
+    .with_max_mode(Mode::FIVE_LEVEL)
+    .with_min_mode(Mode::FOUR_LEVEL);
 #[used]
 #[unsafe(link_section = ".requests_end")]
 static END: RequestsEndMarker = RequestsEndMarker::new();
@@ -144,8 +147,11 @@ pub(crate) fn collect() -> Result<Boot, BootError> {
     let (cpus, cpus_left_out) = collect_cpus(physical_of);
     let mut modules = Vec::new();
     for file in MODULES.get_response().map(|response| response.modules()).unwrap_or_default() {
-        let module =
-            Module { name: abi::name(text(file.string())), physical: physical_of(file.addr() as u64), bytes: file.size() };
+        let module = Module {
+            name: abi::name(text(file.string())),
+            physical: physical_of(file.addr() as u64),
+            bytes: file.size(),
+        };
         if modules.push(module).is_err() {
             log::warn!(target: "boot", "more than {} modules; the others are ignored", modules.capacity());
             break;
@@ -156,7 +162,10 @@ pub(crate) fn collect() -> Result<Boot, BootError> {
         modules,
         cpus,
         cpus_left_out,
-        command_line: FILE.get_response().map(|file| shortened(text(file.file().string()))).unwrap_or_default(),
+        command_line: FILE
+            .get_response()
+            .map(|file| shortened(text(file.file().string())))
+            .unwrap_or_default(),
         loader: LOADER.get_response().map(loader_name).unwrap_or_default(),
         rsdp: RSDP.get_response().map(|response| physical_of(response.address() as u64)),
         direct_map,
@@ -196,7 +205,8 @@ fn collect_ram() -> Result<Vec<Ram, 128>, BootError> {
             EntryType::EXECUTABLE_AND_MODULES => RamUse::Image,
             _ => continue,
         };
-        ram.push(Ram { base: entry.base, bytes: entry.length, use_ }).map_err(|_| BootError::MemoryMapTooLong)?;
+        ram.push(Ram { base: entry.base, bytes: entry.length, use_ })
+            .map_err(|_| BootError::MemoryMapTooLong)?;
     }
     Ok(ram)
 }

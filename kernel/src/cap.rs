@@ -6,7 +6,9 @@ use crate::region::Region;
 use crate::state::Kernel;
 use heapless::Vec;
 use libpks::abi::Error;
-use libpks::cap::{CapError, CapRights, Capability, Handle, Loan, ObjectId, ObjectKind, Owner, Progress, Removal};
+use libpks::cap::{
+    CapError, CapRights, Capability, Handle, Loan, ObjectId, ObjectKind, Owner, Progress, Removal,
+};
 use libpks::pkey::Rights;
 
 /// Capabilities removed in one step, before their objects are looked after.
@@ -17,7 +19,9 @@ type Removed = Vec<(Owner, Capability), { STEP as usize }>;
 
 /// Takes down a removal. A capability that was handed over is no reference less, but its old holder may hold less.
 fn note(removed: &mut Removed) -> impl FnMut(Removal<'_>) {
-    |removal| removed.push((removal.owner, *removal.capability)).expect("a step removes no more than its budget")
+    |removal| {
+        removed.push((removal.owner, *removal.capability)).expect("a step removes no more than its budget")
+    }
 }
 
 impl Kernel {
@@ -25,7 +29,13 @@ impl Kernel {
     ///
     /// # Errors
     /// `NoSuchCapability`, `WrongObject`, `MissingRights`.
-    pub(crate) fn require(&self, owner: Owner, handle: u64, kind: ObjectKind, rights: CapRights) -> Result<Capability, Error> {
+    pub(crate) fn require(
+        &self,
+        owner: Owner,
+        handle: u64,
+        kind: ObjectKind,
+        rights: CapRights,
+    ) -> Result<Capability, Error> {
         Ok(*self.caps.require(owner, Handle::from_raw(handle), kind, rights)?)
     }
 
@@ -33,7 +43,13 @@ impl Kernel {
     ///
     /// # Errors
     /// As [`Kernel::require`].
-    pub(crate) fn object<T>(&self, owner: Owner, handle: u64, kind: ObjectKind, rights: CapRights) -> Result<Ref<T>, Error> {
+    pub(crate) fn object<T>(
+        &self,
+        owner: Owner,
+        handle: u64,
+        kind: ObjectKind,
+        rights: CapRights,
+    ) -> Result<Ref<T>, Error> {
         Ok(Ref::of(self.require(owner, handle, kind, rights)?.object))
     }
 
@@ -41,7 +57,12 @@ impl Kernel {
     ///
     /// # Errors
     /// `LimitReached`, `OutOfMemory`; the object is then destroyed.
-    pub(crate) fn give_root(&mut self, owner: Owner, object: ObjectId, rights: CapRights) -> Result<Handle, Error> {
+    pub(crate) fn give_root(
+        &mut self,
+        owner: Owner,
+        object: ObjectId,
+        rights: CapRights,
+    ) -> Result<Handle, Error> {
         let inserted = self.caps.insert_root(owner, Capability { object, rights, badge: 0 });
         inserted.map_err(|error| {
             self.drop_reference(object);
@@ -54,7 +75,14 @@ impl Kernel {
     ///
     /// # Errors
     /// Those of the capability table, and `KeysExhausted`.
-    pub(crate) fn mint(&mut self, from: Owner, handle: u64, to: Owner, rights: CapRights, badge: u64) -> Result<Handle, Error> {
+    pub(crate) fn mint(
+        &mut self,
+        from: Owner,
+        handle: u64,
+        to: Owner,
+        rights: CapRights,
+        badge: u64,
+    ) -> Result<Handle, Error> {
         let handle = Handle::from_raw(handle);
         let source = *self.caps.lookup(from, handle)?;
         self.widen(source.object, to, rights & source.rights)?;
@@ -82,7 +110,13 @@ impl Kernel {
     ///
     /// # Errors
     /// As [`Kernel::mint`].
-    pub(crate) fn lend(&mut self, from: Owner, handle: u64, to: Owner, rights: CapRights) -> Result<(Handle, Loan), Error> {
+    pub(crate) fn lend(
+        &mut self,
+        from: Owner,
+        handle: u64,
+        to: Owner,
+        rights: CapRights,
+    ) -> Result<(Handle, Loan), Error> {
         let handle = Handle::from_raw(handle);
         let source = *self.caps.lookup(from, handle)?;
         self.widen(source.object, to, rights & source.rights)?;
@@ -168,13 +202,13 @@ impl Kernel {
         }
     }
 
-    /// What removals mean: rights shrink first, then objects go that nobody names any more.
+    /// What removals mean: objects go that nobody names any more, and rights to those that stay shrink.
     fn look_after(&mut self, removed: &[(Owner, Capability)]) {
-        for (owner, capability) in removed {
-            self.narrow(capability.object, *owner);
-        }
         for (_, capability) in removed {
             self.drop_reference(capability.object);
+        }
+        for (owner, capability) in removed {
+            self.narrow(capability.object, *owner);
         }
     }
 
@@ -230,4 +264,3 @@ impl Kernel {
         Ok(Ref::of(capability.object))
     }
 }
-

@@ -64,7 +64,11 @@ impl PortRange {
         };
         let inside = first <= last && first >= self.first && last <= self.last;
         let forbidden = FORBIDDEN.iter().any(|&(from, to)| first <= to && last >= from);
-        if inside && !forbidden { Ok(PortRange { first, last, refs: 1 }) } else { Err(Error::InvalidArgument) }
+        if inside && !forbidden {
+            Ok(PortRange { first, last, refs: 1 })
+        } else {
+            Err(Error::InvalidArgument)
+        }
     }
 
     /// The port, if an access of this width lies in the range.
@@ -118,7 +122,8 @@ impl Kernel {
     /// # Errors
     /// `InvalidArgument` if there is none with this number, `Busy` if somebody has it.
     pub(crate) fn take_line(&mut self, line: u64) -> Result<u32, Error> {
-        let number = u8::try_from(line).ok().filter(|&line| self.io_apics.has(line)).ok_or(Error::InvalidArgument)?;
+        let number =
+            u8::try_from(line).ok().filter(|&line| self.io_apics.has(line)).ok_or(Error::InvalidArgument)?;
         let line = &mut self.lines.0[usize::from(number)];
         if line.taken {
             return Err(Error::Busy);
@@ -147,7 +152,9 @@ impl Kernel {
     /// Lets a line interrupt again after its device was served.
     pub(crate) fn acknowledge_line(&mut self, line: u32) {
         let apic_id = self.cpu(0).apic_id;
-        if self.lines.0.get(line as usize).is_some_and(|books| books.bound.is_some()) && self.io_apics.is_level(line as u8) {
+        if self.lines.0.get(line as usize).is_some_and(|books| books.bound.is_some())
+            && self.io_apics.is_level(line as u8)
+        {
             self.io_apics.set_masked(line as u8, false, apic_id);
         }
     }

@@ -74,11 +74,17 @@ impl Kernel {
     /// its faults it stands still until told otherwise; else its domain ends.
     pub(crate) fn fault(&mut self, thread: Ref<Thread>, claimed: Option<(FaultKind, &str)>) {
         let report = self.report(thread, claimed);
-        print(&report);
-        let number = self.faults.keep(report);
         let domain = self.seat(thread).domain;
-        let heard = self.threads[thread].on_fault.filter(|signal| self.notifications.get(signal.notification).is_some());
-        if let Some(signal) = heard.filter(|_| claimed.is_none()) {
+        let heard = self.threads[thread]
+            .on_fault
+            .filter(|signal| self.notifications.get(signal.notification).is_some());
+        let heard = heard.filter(|_| claimed.is_none());
+        // Whoever asked to hear of it decides what to say of it.
+        if heard.is_none() {
+            print(&report);
+        }
+        let number = self.faults.keep(report);
+        if let Some(signal) = heard {
             self.threads[thread].fault = Some(number);
             self.block(thread, State::Faulted, 0);
             self.signal(signal);
@@ -125,8 +131,8 @@ impl Kernel {
             rsp: record.rsp,
             rflags: record.rflags,
             registers: [
-                record.rax, record.rbx, record.rcx, record.rdx, record.rsi, record.rdi, record.rbp, record.r8, record.r9,
-                record.r10, record.r11, record.r12, record.r13, record.r14, record.r15,
+                record.rax, record.rbx, record.rcx, record.rdx, record.rsi, record.rdi, record.rbp,
+                record.r8, record.r9, record.r10, record.r11, record.r12, record.r13, record.r14, record.r15,
             ],
             backtrace: self.backtrace(&self.domains[seat.domain], record.rip, record.rbp),
             message,
@@ -151,9 +157,8 @@ impl Kernel {
             let domain = self.domains.at_number(slot as u32).map(|domain| self.domains[domain].name.clone());
             return domain.unwrap_or_else(|| name("nobody"));
         }
-        let region = (0..self.regions.capacity())
-            .filter_map(|number| self.regions.at_number(number))
-            .find(|&at| {
+        let region =
+            (0..self.regions.capacity()).filter_map(|number| self.regions.at_number(number)).find(|&at| {
                 let region = &self.regions[at];
                 (region.address..region.address + region.pages * PAGE).contains(&address)
             });
@@ -172,7 +177,9 @@ impl Kernel {
         let slot = domain.base..domain.base + layout::SLOT_BYTES;
         while steps.push(BacktraceStep { address, symbol: self.symbol(domain, address) }).is_ok() {
             let readable = frame.is_multiple_of(8) && slot.contains(&frame) && frame % PAGE <= PAGE - 16;
-            let Some(leaf) = readable.then(|| mem::with(|memory| memory.tables.walk(frame))).flatten() else { break };
+            let Some(leaf) = readable.then(|| mem::with(|memory| memory.tables.walk(frame))).flatten() else {
+                break;
+            };
             let mut words = [0; 16];
             mem::copy_from_frame(leaf.frame(frame), (frame % PAGE) as usize, &mut words);
             let (next, back) = words.split_at(8);
@@ -239,8 +246,9 @@ fn print(report: &FaultReport) {
         log::error!(target: "fault", "  {}", report.message);
     }
     log::error!(target: "fault", "  rip={rip:#018x} rsp={:#018x} rflags={:#x}", report.rsp, report.rflags);
-    const NAMES: [&str; 15] =
-        ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+    const NAMES: [&str; 15] = [
+        "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    ];
     for (names, values) in NAMES.chunks(4).zip(report.registers.chunks(4)) {
         let mut line = heapless::String::<120>::new();
         for (name, value) in names.iter().zip(values) {
@@ -250,7 +258,9 @@ fn print(report: &FaultReport) {
     }
     for step in &report.backtrace {
         match &step.symbol {
-            Some((symbol, offset)) => log::error!(target: "fault", "  at {:#018x} {symbol}+{offset:#x}", step.address),
+            Some((symbol, offset)) => {
+                log::error!(target: "fault", "  at {:#018x} {symbol}+{offset:#x}", step.address)
+            }
             None => log::error!(target: "fault", "  at {:#018x}", step.address),
         }
     }

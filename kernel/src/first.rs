@@ -39,7 +39,8 @@ impl Kernel {
         let domain = self.create_idle_domain()?;
         for cpu in &self.boot.cpus {
             let seat = Seat { domain, context: 0, openings: None, word: Pkrs::DEFAULT, buffer: 0 };
-            let record = Record { rip: idle_loop as *const () as u64, rflags: RFLAGS_START, ..Record::default() };
+            let record =
+                Record { rip: idle_loop as *const () as u64, rflags: RFLAGS_START, ..Record::default() };
             let idle = self.threads.insert(Thread::new(seat, 0, record))?;
             self.cpus.push(CpuBooks::new(cpu.apic_id, idle))?;
         }
@@ -51,7 +52,8 @@ impl Kernel {
     /// # Errors
     /// `NotFound` without a module of that name; those of making a domain and a thread.
     pub(crate) fn start_init(&mut self) -> Result<(), Error> {
-        let module = self.boot.modules.iter().position(|module| module.name == "init").ok_or(Error::NotFound)?;
+        let module =
+            self.boot.modules.iter().position(|module| module.name == "init").ok_or(Error::NotFound)?;
         let free = mem::with(|memory| memory.frames.free_count()) * mem::PAGE;
         let share = (free / KERNEL_SHARE).max(KERNEL_LEAST);
         let root = self.quotas.insert(Quota { free_bytes: free.saturating_sub(share) })?;
@@ -62,7 +64,8 @@ impl Kernel {
         let (entry, priority) = (self.domains[init].entry, INIT_PRIORITY);
         let mut room = [0; layout::IPC_BUFFER_BYTES];
         let bytes = libpks::wire::encode(&info, &mut room).map_err(|_| Error::TooLarge)?;
-        let request = ThreadRequest { entry, argument: bytes as u64, stack_bytes: layout::STACK_MAX_BYTES, priority };
+        let request =
+            ThreadRequest { entry, argument: bytes as u64, stack_bytes: layout::STACK_MAX_BYTES, priority };
         let thread = self.create_thread(init, request)?;
         self.write_buffer(&self.threads[thread].home, &room[..bytes]);
         self.domains[init].state = DomainState::Running;
@@ -85,7 +88,8 @@ impl Kernel {
             ("ports", ports.object(ObjectKind::IoPorts)),
             ("irqs", ObjectId { kind: ObjectKind::IrqLine, index: ALL_LINES, generation: 1 }),
         ];
-        let mut info = StartInfo { name: name("init"), args: heapless::String::new(), caps: heapless::Vec::new() };
+        let mut info =
+            StartInfo { name: name("init"), args: heapless::String::new(), caps: heapless::Vec::new() };
         info.args.push_str(&self.boot.command_line).map_err(|_| Error::TooLarge)?;
         let modules = self.boot.modules.iter().enumerate().map(|(n, module)| {
             let mut text = Name::new();

@@ -120,7 +120,9 @@ extern "C" fn first_cpu_main() -> ! {
     finish_bringup()
 }
 
-/// The last step: the text of bring-up goes, what the loader used is freed, domains may run. Not in `.init.text`.
+/// The last step: the text of bring-up goes, what the loader used is freed, domains may run. Never inlined: it must not lie in the
+/// text that it takes away.
+#[inline(never)]
 fn finish_bringup() -> ! {
     let Bringup { boot, .. } = bringup();
     lock::enter(|kernel| {
@@ -226,10 +228,13 @@ extern "C" fn other_cpu_main() -> ! {
     wait_for_domains()
 }
 
-/// Outside of the text of bring-up, which goes now.
+/// Never inlined, as [`finish_bringup`].
+#[inline(never)]
 fn wait_for_domains() -> ! {
     CPUS_WAITING.fetch_add(1, Ordering::SeqCst);
     while !RUN.load(Ordering::SeqCst) {
+        // The first domain is being loaded; this CPU counts as inside the kernel, so it has to listen.
+        tlb::forget_stale(arch::window::cpu());
         core::hint::spin_loop();
     }
     run_first_domain()

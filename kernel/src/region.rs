@@ -9,7 +9,7 @@ use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::{Seat, Thread};
 use libpks::abi::{Error, layout};
-use libpks::cap::{Capability, CapRights, Handle, ObjectKind, Owner};
+use libpks::cap::{CapRights, Capability, Handle, ObjectKind, Owner};
 use libpks::pkey::{Pkey, Pkrs, Rights};
 use libpks::sharing::Member;
 
@@ -33,7 +33,6 @@ pub(crate) struct Region {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
     pub(crate) region: Ref<Region>,
-    pub(crate) domain: Ref<Domain>,
     pub(crate) rights: Rights,
     pub(crate) next: Option<Ref<Opening>>,
 }
@@ -71,7 +70,9 @@ impl Kernel {
             return Err(Error::LimitReached);
         }
         self.charge(payer, pages * PAGE)?;
-        let region = self.new_region(payer, address, pages, pooled).inspect_err(|_| self.refund(payer, pages * PAGE))?;
+        let region = self
+            .new_region(payer, address, pages, pooled)
+            .inspect_err(|_| self.refund(payer, pages * PAGE))?;
         self.next_region = end;
         let rights = CapRights::READ | CapRights::WRITE | CapRights::GRANT | CapRights::MANAGE;
         let capability = Capability { object: region.object(ObjectKind::Region), rights, badge: 0 };
@@ -139,7 +140,8 @@ impl Kernel {
     /// Backs a region with frames and maps it.
     fn fill_region(&mut self, region: Ref<Region>) -> Result<(), Error> {
         let Region { address, pages, key, .. } = self.regions[region];
-        (0..pages).try_for_each(|page| self.map_fresh_page(address + page * PAGE, Mapping::data(key)).map(|_| ()))
+        (0..pages)
+            .try_for_each(|page| self.map_fresh_page(address + page * PAGE, Mapping::data(key)).map(|_| ()))
     }
 
     /// Maps a zeroed frame, and gives its physical address.
@@ -184,7 +186,8 @@ impl Kernel {
     /// # Errors
     /// `OutOfMemory` if a large page has to be split and there is no frame for the table.
     pub(crate) fn protect_frame(&mut self, frame: u64, writable: bool) -> Result<(), Error> {
-        let changed = mem::with(|memory| memory.protect_direct(frame, writable)).map_err(|_| Error::OutOfMemory)?;
+        let changed =
+            mem::with(|memory| memory.protect_direct(frame, writable)).map_err(|_| Error::OutOfMemory)?;
         if let Some(address) = changed {
             self.invalidate(address, 1);
         }
@@ -264,7 +267,12 @@ impl Kernel {
     /// # Errors
     /// `KeysExhausted` if its new class needs a key and there is none; `Busy` for a region under a pooled key that
     /// others are under; `OutOfMemory`. Nothing was changed then.
-    pub(crate) fn set_holder(&mut self, region: Ref<Region>, owner: Owner, rights: Rights) -> Result<(), Error> {
+    pub(crate) fn set_holder(
+        &mut self,
+        region: Ref<Region>,
+        owner: Owner,
+        rights: Rights,
+    ) -> Result<(), Error> {
         let member = &mut self.regions[region].member;
         let change = self.sharing.set_holder(member, owner, Some(rights), &mut self.keys)?;
         if let Some(key) = change.new_key {
@@ -290,20 +298,61 @@ impl Kernel {
             return;
         }
         let address = self.regions[region].address;
-        log::warn!(target: "pks", "region at {address:#x} is closed: its holders changed and no key is free");
+        log::warn!(target: "pks", "region at {address:#x} is closed: its holders changed and no key is free for it");
         self.retag(region, Pkey::KERNEL);
-        let freed = self.sharing.unmap(&mut self.regions[region].member).unwrap_or(None);
-        self.set_holder(region, owner, rights).expect("a region that is not mapped needs no key");
-        if let Some(key) = freed {
-            self.release_key(key);
+        self.recompute_words();
+        if let Err(error) = self.move_to_class_of(region, owner, rights) {
+            // Not even room for the books: nobody holds it in them, so nobody can open it.
+            log::error!(target: "pks", "region at {address:#x} stays closed: {error}");
         }
+    }
+
+    /// Takes a region that nobody reaches out of its class, and into the one of its holders as they are now, unmapped:
+    /// it gets a key when it is opened next.
+    fn move_to_class_of(&mut self, region: Ref<Region>, owner: Owner, rights: Rights) -> Result<(), Error> {
+        let class = self.regions[region].member.class();
+        let mut member = None;
+        for number in 0..self.domains.capacity() {
+            let holder = Owner(number);
+            let held = if holder == owner { rights } else { self.sharing.rights(class, holder) };
+            if held == Rights::NoAccess {
+                continue;
+            }
+            match &mut member {
+                None => member = Some(self.sharing.join(holder, held)?),
+                // Unmapped: no page and no rights word has to follow.
+                Some(joined) => {
+                    if let Err(error) = self.sharing.set_holder(joined, holder, Some(held), &mut self.keys) {
+                        member.into_iter().for_each(|member| self.leave_class(member));
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        // Nobody is left who could open it, but capabilities without the right to read may be.
+        let member = match member {
+            Some(member) => member,
+            None => self.sharing.join(owner, Rights::NoAccess)?,
+        };
+        let old = core::mem::replace(&mut self.regions[region].member, member);
+        self.leave_class(old);
+        if let Some(pooled) = self.regions[region].pooled.take() {
+            self.pooled_keys[pooled].regions -= 1;
+            self.drop_pooled_key_if_unused(pooled);
+        }
+        Ok(())
     }
 
     /// Opens a region for whoever runs: until it is closed the rights are in the seat's word.
     ///
     /// # Errors
     /// `RightsExceeded`, `KeysExhausted` for a region that was closed for want of a key, `OutOfMemory`.
-    pub(crate) fn open_region(&mut self, thread: Ref<Thread>, region: Ref<Region>, rights: Rights) -> Result<u64, Error> {
+    pub(crate) fn open_region(
+        &mut self,
+        thread: Ref<Thread>,
+        region: Ref<Region>,
+        rights: Rights,
+    ) -> Result<u64, Error> {
         let domain = self.seat(thread).domain;
         let opening = self.new_opening(domain, region, rights)?;
         let next = self.seat_mut(thread).openings.replace(opening);
@@ -312,7 +361,12 @@ impl Kernel {
         Ok(opening.raw())
     }
 
-    fn new_opening(&mut self, domain: Ref<Domain>, region: Ref<Region>, rights: Rights) -> Result<Ref<Opening>, Error> {
+    fn new_opening(
+        &mut self,
+        domain: Ref<Domain>,
+        region: Ref<Region>,
+        rights: Rights,
+    ) -> Result<Ref<Opening>, Error> {
         let member = &mut self.regions[region].member;
         if rights > self.sharing.rights(member.class(), Owner(domain.number())) {
             return Err(Error::RightsExceeded);
@@ -321,7 +375,7 @@ impl Kernel {
             let key = self.sharing.map(member, &mut self.keys)?;
             self.retag(region, key);
         }
-        Ok(self.openings.insert(Opening { region, domain, rights, next: None })?)
+        Ok(self.openings.insert(Opening { region, rights, next: None })?)
     }
 
     /// Ends an opening of whoever runs.
@@ -350,12 +404,18 @@ impl Kernel {
     ///
     /// # Errors
     /// As [`Kernel::open_region`].
-    pub(crate) fn open_globally(&mut self, domain: Ref<Domain>, region: Ref<Region>, rights: Rights) -> Result<(), Error> {
+    pub(crate) fn open_globally(
+        &mut self,
+        domain: Ref<Domain>,
+        region: Ref<Region>,
+        rights: Rights,
+    ) -> Result<(), Error> {
         let (mut previous, mut at) = (None, self.domains[domain].openings);
         while let Some(opening) = at.filter(|&opening| self.openings[opening].region != region) {
             (previous, at) = (Some(opening), self.openings[opening].next);
         }
-        let replacement = if rights == Rights::NoAccess { None } else { Some(self.new_opening(domain, region, rights)?) };
+        let replacement =
+            if rights == Rights::NoAccess { None } else { Some(self.new_opening(domain, region, rights)?) };
         let rest = match at {
             Some(old) => self.openings.remove(old).and_then(|old| old.next),
             None => None,

@@ -68,7 +68,12 @@ pub(crate) fn enqueue_by_priority(threads: &mut Objects<Thread>, queue: &mut Que
 }
 
 /// Puts a thread into a queue behind another, or at the head.
-fn insert_behind(threads: &mut Objects<Thread>, queue: &mut Queue, thread: Ref<Thread>, behind: Option<Ref<Thread>>) {
+fn insert_behind(
+    threads: &mut Objects<Thread>,
+    queue: &mut Queue,
+    thread: Ref<Thread>,
+    behind: Option<Ref<Thread>>,
+) {
     let next = match behind {
         Some(at) => threads[at].links.next.replace(thread),
         None => queue.head.replace(thread),
@@ -98,12 +103,6 @@ impl Kernel {
     /// The books of a CPU.
     pub(crate) fn cpu(&mut self, cpu: usize) -> &mut CpuBooks {
         self.cpus.get_mut(cpu as u32).expect("CPU numbers are dense")
-    }
-
-    /// The thread that runs here.
-    pub(crate) fn current(&mut self) -> Ref<Thread> {
-        let cpu = window::cpu();
-        self.cpu(cpu).current
     }
 
     /// Lets a thread run that is in no queue.

@@ -177,7 +177,12 @@ impl Kernel {
     ///
     /// # Errors
     /// `InvalidArgument`, `KeysUnsupported` for what needs PKS, `NotFound`, `Unsupported`.
-    pub(crate) fn selftest(&mut self, thread: Ref<Thread>, op: SelfTestOp, args: [u64; 6]) -> Result<[u64; 8], Error> {
+    pub(crate) fn selftest(
+        &mut self,
+        thread: Ref<Thread>,
+        op: SelfTestOp,
+        args: [u64; 6],
+    ) -> Result<[u64; 8], Error> {
         match op {
             SelfTestOp::Probe => self.probe(args, false),
             SelfTestOp::ProbeWithoutWriteProtect => self.probe(args, true),
@@ -203,7 +208,11 @@ impl Kernel {
         if self.pks { Ok(()) } else { Err(Error::KeysUnsupported) }
     }
 
-    fn probe(&mut self, [address, word, access, value, ..]: [u64; 6], without_write_protect: bool) -> Result<[u64; 8], Error> {
+    fn probe(
+        &mut self,
+        [address, word, access, value, ..]: [u64; 6],
+        without_write_protect: bool,
+    ) -> Result<[u64; 8], Error> {
         self.need_pks()?;
         let word = u32::try_from(word).map_err(|_| Error::InvalidArgument)?;
         // The probe runs on the kernel's stack and must be able to come back.
@@ -225,11 +234,24 @@ impl Kernel {
         self.need_pks()?;
         let here = window::cpu();
         if cpu != here as u64 {
-            return if cpu < u64::from(self.cpus.len()) { Err(Error::WrongState) } else { Err(Error::InvalidArgument) };
+            return if cpu < u64::from(self.cpus.len()) {
+                Err(Error::WrongState)
+            } else {
+                Err(Error::InvalidArgument)
+            };
         }
         let recorded = window::cell();
         let books = self.seat(thread).word;
-        Ok([u64::from(recorded.raw()), u64::from(live_pkrs(true).raw()), insn::read_cr4(), u64::from(books.raw()), 0, 0, 0, 0])
+        Ok([
+            u64::from(recorded.raw()),
+            u64::from(live_pkrs(true).raw()),
+            insn::read_cr4(),
+            u64::from(books.raw()),
+            0,
+            0,
+            0,
+            0,
+        ])
     }
 
     fn user_page(&mut self, map: bool, key: u64) -> Result<[u64; 8], Error> {

@@ -55,7 +55,12 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// The kernel at the end of bring-up, without domains.
-    pub(crate) fn new(boot: &'static Boot, pks: bool, io_apics: IoApics, soft_off: Option<SoftOff>) -> Kernel {
+    pub(crate) fn new(
+        boot: &'static Boot,
+        pks: bool,
+        io_apics: IoApics,
+        soft_off: Option<SoftOff>,
+    ) -> Kernel {
         Kernel {
             boot,
             pks,

@@ -137,7 +137,11 @@ impl Kernel {
     /// # Errors
     /// `InvalidArgument` for an entry outside of the slot or a priority above the domain's; those of
     /// [`Kernel::create_seat`].
-    pub(crate) fn create_thread(&mut self, domain: Ref<Domain>, request: ThreadRequest) -> Result<Ref<Thread>, Error> {
+    pub(crate) fn create_thread(
+        &mut self,
+        domain: Ref<Domain>,
+        request: ThreadRequest,
+    ) -> Result<Ref<Thread>, Error> {
         let ThreadRequest { entry, argument, stack_bytes, priority } = request;
         let books = &self.domains[domain];
         let in_slot = (books.base..books.base + layout::SLOT_BYTES).contains(&entry);
@@ -147,7 +151,8 @@ impl Kernel {
         self.reserve_thread()?;
         self.spare_threads -= 1;
         self.charge(domain, THREAD_BYTES)?;
-        let seat = self.create_seat(domain, stack_bytes).inspect_err(|_| self.refund(domain, THREAD_BYTES))?;
+        let seat =
+            self.create_seat(domain, stack_bytes).inspect_err(|_| self.refund(domain, THREAD_BYTES))?;
         let base = context_base(self.domains[domain].base, seat.context);
         let record = Record {
             rip: entry,

@@ -13,7 +13,8 @@ type Range = (u64, u64);
 
 /// What each CPU must forget before it runs a domain again. Emptied by the CPU itself, when it has entered the kernel
 /// and while it waits for the lock.
-static STALE: [Mutex<heapless::Vec<Range, 16>>; MAX_CPUS] = [const { Mutex::new(heapless::Vec::new()) }; MAX_CPUS];
+static STALE: [Mutex<heapless::Vec<Range, 16>>; MAX_CPUS] =
+    [const { Mutex::new(heapless::Vec::new()) }; MAX_CPUS];
 
 /// Forgets what others asked this CPU to forget.
 pub(crate) fn forget_stale(cpu: usize) {

@@ -8,6 +8,7 @@ use crate::arch::{apic, cpu, entry, insn, window};
 use crate::lock;
 use crate::selftest;
 use crate::state::Kernel;
+use libpks::abi::fault::FaultKind;
 use libpks::pkey::Pkrs;
 
 /// Flags that an interrupted domain gets back: the arithmetic ones, direction, and identification.
@@ -55,8 +56,17 @@ pub(crate) unsafe extern "C" fn kernel_nmi(record: *mut Record) -> u64 {
     if window::depth() > 1 {
         return 0;
     }
+    // NMIs are blocked while one is handled: one that met the handler busy, or finds its text interrupted, proves that
+    // the handler had been entered by a jump or INT 2. No lock is held here at depth 1.
+    if window::take_nmi_forged() || entry::is_nmi_text(record.rip) {
+        record.vector = VECTOR_BAD;
+        lock::enter(|kernel| kernel.event(record));
+        record.rflags = (record.rflags & FLAGS_KEPT) | FLAG_INTERRUPTS | 2;
+        return 1;
+    }
     // Returning to entry code the frame's interrupt flag stays; elsewhere interrupts are on.
-    let interrupts = if entry::is_entry_text(record.rip) { record.rflags & FLAG_INTERRUPTS } else { FLAG_INTERRUPTS };
+    let interrupts =
+        if entry::is_entry_text(record.rip) { record.rflags & FLAG_INTERRUPTS } else { FLAG_INTERRUPTS };
     record.rflags = (record.rflags & FLAGS_KEPT) | interrupts | 2;
     if entry::runs_with_kernel_word(record.rip) { 0 } else { 1 }
 }
@@ -79,6 +89,11 @@ impl Kernel {
         match record.vector {
             vector @ 0x20..0x100 => self.interrupt(vector),
             _ if evicted => {}
+            // What RDMSR read at entry is evidence: a word that no exit of this CPU wrote was come by in no honest way.
+            0..0x20 if self.is_unexplained(record) => {
+                let text = "ran under a PKRS that the kernel did not write";
+                self.fault(current, Some((FaultKind::GateAbuse, text)));
+            }
             VECTOR_CALL => self.call(current),
             VECTOR_REPLY => self.reply(current),
             VECTOR_SYSCALL => self.syscall(current),
@@ -106,6 +121,11 @@ impl Kernel {
     pub(crate) fn enter_first(&mut self) {
         // SAFETY: this CPU's own record; nothing was interrupted yet.
         self.leave_to_next(unsafe { &mut *(window::RECORD as *mut Record) });
+    }
+
+    /// Whether the PKRS at entry is neither what this CPU's last exit wrote nor what entry code may have written since.
+    fn is_unexplained(&self, record: &Record) -> bool {
+        self.pks && record.pkrs != u64::from(window::cell().raw()) && !entry::is_entry_text(record.rip)
     }
 
     fn interrupt(&mut self, vector: u64) {

@@ -2,8 +2,8 @@
 //! crate `acpi`; without any, a PC's usual addresses are assumed.
 
 use crate::mem;
-use ::acpi::madt::{Madt, MadtEntry};
 use ::acpi::fadt::Fadt;
+use ::acpi::madt::{Madt, MadtEntry};
 use ::acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
 
@@ -69,7 +69,8 @@ struct Mapper;
 impl AcpiHandler for Mapper {
     unsafe fn map_physical_region<T>(&self, physical: usize, size: usize) -> PhysicalMapping<Self, T> {
         let address = mem::with(|memory| memory.map_device(physical as u64, size as u64));
-        let pointer = address.ok().and_then(|a| NonNull::new(core::ptr::with_exposed_provenance_mut(a as usize)));
+        let pointer =
+            address.ok().and_then(|a| NonNull::new(core::ptr::with_exposed_provenance_mut(a as usize)));
         let start = pointer.expect("memory for a mapping at boot");
         // SAFETY: `size` bytes from `start` are mapped to `physical` for good.
         unsafe { PhysicalMapping::new(physical, start, size, size, Self) }
@@ -87,7 +88,9 @@ pub(crate) fn read(rsdp: Option<u64>) -> Platform {
             .inspect_err(|error| log::warn!(target: "acpi", "tables are not usable: {error:?}"))
             .ok()
     });
-    let Some(tables) = tables else { return Platform { controllers: usual_controllers(), ..Platform::default() } };
+    let Some(tables) = tables else {
+        return Platform { controllers: usual_controllers(), ..Platform::default() };
+    };
     let mut controllers = Controllers::default();
     match tables.find_table::<Madt>() {
         Ok(madt) => collect(&madt, &mut controllers),
@@ -112,7 +115,8 @@ fn collect(madt: &PhysicalMapping<Mapper, Madt>, controllers: &mut Controllers) 
     for entry in madt.get().entries() {
         match entry {
             MadtEntry::IoApic(chip) => {
-                let at = IoApicAt { address: chip.io_apic_address, first_line: chip.global_system_interrupt_base };
+                let at =
+                    IoApicAt { address: chip.io_apic_address, first_line: chip.global_system_interrupt_base };
                 let _ = controllers.io_apics.push(at);
             }
             MadtEntry::InterruptSourceOverride(over) => {

@@ -12,7 +12,6 @@ pub(crate) const VECTOR_LINES: u8 = 0x30;
 /// Vector of spurious interrupts (low four bits set, as old APICs want).
 const VECTOR_SPURIOUS: u8 = 0xff;
 
-const ID: u64 = 0x20;
 const TASK_PRIORITY: u64 = 0x80;
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
@@ -67,11 +66,6 @@ pub(crate) fn start() {
     write(TIMER, MASKED | u32::from(VECTOR_TIMER));
     write(DIVIDE, 0b1011); // by 1
     write(SPURIOUS, ENABLED | u32::from(VECTOR_SPURIOUS));
-}
-
-/// This CPU's APIC ID.
-pub(crate) fn id() -> u32 {
-    read(ID) >> 24
 }
 
 /// Starts the timer for a measurement.

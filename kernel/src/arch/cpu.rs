@@ -53,7 +53,8 @@ pub(crate) unsafe fn set_control_registers(features: Features) {
     // SAFETY: paging and long mode stay as they are.
     unsafe { init::write_cr0(cr0.bits()) };
 
-    let kept = Cr4Flags::from_bits_retain(insn::read_cr4()) & (Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::L5_PAGING);
+    let kept = Cr4Flags::from_bits_retain(insn::read_cr4())
+        & (Cr4Flags::PHYSICAL_ADDRESS_EXTENSION | Cr4Flags::L5_PAGING);
     let mut cr4 = kept | Cr4Flags::DEBUGGING_EXTENSIONS | Cr4Flags::MACHINE_CHECK_EXCEPTION;
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
     cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);

@@ -28,9 +28,15 @@ pub(crate) const IA32_PKRS: u32 = 0x6e1;
 macro_rules! save3 {
     ($slot:literal) => {
         concat!(
-            "mov [.L", $slot, "-64], rax\n",
-            "mov [.L", $slot, "-72], rcx\n",
-            "mov [.L", $slot, "-80], rdx\n",
+            "mov [.L",
+            $slot,
+            "-64], rax\n",
+            "mov [.L",
+            $slot,
+            "-72], rcx\n",
+            "mov [.L",
+            $slot,
+            "-80], rdx\n",
         )
     };
 }
@@ -39,12 +45,24 @@ macro_rules! save3 {
 macro_rules! load3 {
     ($slot:literal) => {
         concat!(
-            "mov rdx, [.L", $slot, "-80]\n",
-            "mov rcx, [.L", $slot, "-72]\n",
-            "mov rax, [.L", $slot, "-64]\n",
-            "mov qword ptr [.L", $slot, "-80], 0\n",
-            "mov qword ptr [.L", $slot, "-72], 0\n",
-            "mov qword ptr [.L", $slot, "-64], 0\n",
+            "mov rdx, [.L",
+            $slot,
+            "-80]\n",
+            "mov rcx, [.L",
+            $slot,
+            "-72]\n",
+            "mov rax, [.L",
+            $slot,
+            "-64]\n",
+            "mov qword ptr [.L",
+            $slot,
+            "-80], 0\n",
+            "mov qword ptr [.L",
+            $slot,
+            "-72], 0\n",
+            "mov qword ptr [.L",
+            $slot,
+            "-64], 0\n",
         )
     };
 }
@@ -62,7 +80,9 @@ macro_rules! take_evidence {
         concat!(
             "mov ecx, .LPKRS\n",
             "771: rdmsr\n.pushsection .pkrs_reads,\"a\"\n.quad 771b\n.popsection\n",
-            "mov [.L", $slot, "-88], eax\n",
+            "mov [.L",
+            $slot,
+            "-88], eax\n",
             "xor edx, edx\n",
             "mov eax, .LWORD\n",
         )
@@ -101,12 +121,42 @@ macro_rules! own_stack {
 macro_rules! save_rest {
     ($record:literal) => {
         concat!(
-            "mov [.L", $record, "+.LrRBX], rbx\n", "mov [.L", $record, "+.LrRBP], rbp\n",
-            "mov [.L", $record, "+.LrRSI], rsi\n", "mov [.L", $record, "+.LrRDI], rdi\n",
-            "mov [.L", $record, "+.LrR8], r8\n", "mov [.L", $record, "+.LrR9], r9\n",
-            "mov [.L", $record, "+.LrR10], r10\n", "mov [.L", $record, "+.LrR11], r11\n",
-            "mov [.L", $record, "+.LrR12], r12\n", "mov [.L", $record, "+.LrR13], r13\n",
-            "mov [.L", $record, "+.LrR14], r14\n", "mov [.L", $record, "+.LrR15], r15\n",
+            "mov [.L",
+            $record,
+            "+.LrRBX], rbx\n",
+            "mov [.L",
+            $record,
+            "+.LrRBP], rbp\n",
+            "mov [.L",
+            $record,
+            "+.LrRSI], rsi\n",
+            "mov [.L",
+            $record,
+            "+.LrRDI], rdi\n",
+            "mov [.L",
+            $record,
+            "+.LrR8], r8\n",
+            "mov [.L",
+            $record,
+            "+.LrR9], r9\n",
+            "mov [.L",
+            $record,
+            "+.LrR10], r10\n",
+            "mov [.L",
+            $record,
+            "+.LrR11], r11\n",
+            "mov [.L",
+            $record,
+            "+.LrR12], r12\n",
+            "mov [.L",
+            $record,
+            "+.LrR13], r13\n",
+            "mov [.L",
+            $record,
+            "+.LrR14], r14\n",
+            "mov [.L",
+            $record,
+            "+.LrR15], r15\n",
         )
     };
 }
@@ -115,12 +165,42 @@ macro_rules! save_rest {
 macro_rules! load_rest {
     ($record:literal) => {
         concat!(
-            "mov rbx, [.L", $record, "+.LrRBX]\n", "mov rbp, [.L", $record, "+.LrRBP]\n",
-            "mov rsi, [.L", $record, "+.LrRSI]\n", "mov rdi, [.L", $record, "+.LrRDI]\n",
-            "mov r8, [.L", $record, "+.LrR8]\n", "mov r9, [.L", $record, "+.LrR9]\n",
-            "mov r10, [.L", $record, "+.LrR10]\n", "mov r11, [.L", $record, "+.LrR11]\n",
-            "mov r12, [.L", $record, "+.LrR12]\n", "mov r13, [.L", $record, "+.LrR13]\n",
-            "mov r14, [.L", $record, "+.LrR14]\n", "mov r15, [.L", $record, "+.LrR15]\n",
+            "mov rbx, [.L",
+            $record,
+            "+.LrRBX]\n",
+            "mov rbp, [.L",
+            $record,
+            "+.LrRBP]\n",
+            "mov rsi, [.L",
+            $record,
+            "+.LrRSI]\n",
+            "mov rdi, [.L",
+            $record,
+            "+.LrRDI]\n",
+            "mov r8, [.L",
+            $record,
+            "+.LrR8]\n",
+            "mov r9, [.L",
+            $record,
+            "+.LrR9]\n",
+            "mov r10, [.L",
+            $record,
+            "+.LrR10]\n",
+            "mov r11, [.L",
+            $record,
+            "+.LrR11]\n",
+            "mov r12, [.L",
+            $record,
+            "+.LrR12]\n",
+            "mov r13, [.L",
+            $record,
+            "+.LrR13]\n",
+            "mov r14, [.L",
+            $record,
+            "+.LrR14]\n",
+            "mov r15, [.L",
+            $record,
+            "+.LrR15]\n",
         )
     };
 }
@@ -130,21 +210,79 @@ macro_rules! load_rest {
 macro_rules! take_slot {
     ($slot:literal, $record:literal) => {
         concat!(
-            "mov rax, [.L", $slot, "-64]\nmov [.L", $record, "+.LrRAX], rax\n",
-            "mov rax, [.L", $slot, "-72]\nmov [.L", $record, "+.LrRCX], rax\n",
-            "mov rax, [.L", $slot, "-80]\nmov [.L", $record, "+.LrRDX], rax\n",
-            "mov rax, [.L", $slot, "-48]\nmov [.L", $record, "+.LrERR], rax\n",
-            "mov rax, [.L", $slot, "-40]\nmov [.L", $record, "+.LrRIP], rax\n",
-            "mov rax, [.L", $slot, "-32]\nmov [.L", $record, "+.LrCS], rax\n",
-            "mov rax, [.L", $slot, "-24]\nmov [.L", $record, "+.LrFL], rax\n",
-            "mov rax, [.L", $slot, "-16]\nmov [.L", $record, "+.LrRSP], rax\n",
-            "mov rax, [.L", $slot, "-8]\nmov [.L", $record, "+.LrSS], rax\n",
-            "mov eax, [.L", $slot, "-88]\nmov [.L", $record, "+.LrPK], rax\n",
-            "movzx eax, byte ptr [.L", $slot, "-96]\nmov [.L", $record, "+.LrVEC], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-64]\nmov [.L",
+            $record,
+            "+.LrRAX], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-72]\nmov [.L",
+            $record,
+            "+.LrRCX], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-80]\nmov [.L",
+            $record,
+            "+.LrRDX], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-48]\nmov [.L",
+            $record,
+            "+.LrERR], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-40]\nmov [.L",
+            $record,
+            "+.LrRIP], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-32]\nmov [.L",
+            $record,
+            "+.LrCS], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-24]\nmov [.L",
+            $record,
+            "+.LrFL], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-16]\nmov [.L",
+            $record,
+            "+.LrRSP], rax\n",
+            "mov rax, [.L",
+            $slot,
+            "-8]\nmov [.L",
+            $record,
+            "+.LrSS], rax\n",
+            "mov eax, [.L",
+            $slot,
+            "-88]\nmov [.L",
+            $record,
+            "+.LrPK], rax\n",
+            "movzx eax, byte ptr [.L",
+            $slot,
+            "-96]\nmov [.L",
+            $record,
+            "+.LrVEC], rax\n",
             "xor eax, eax\n",
-            "mov [.L", $slot, "-64], rax\nmov [.L", $slot, "-72], rax\nmov [.L", $slot, "-80], rax\n",
-            "mov [.L", $slot, "-40], rax\nmov [.L", $slot, "-24], rax\nmov [.L", $slot, "-16], rax\n",
-            "mov qword ptr [.L", $slot, "-48], .LNOERR\n",
+            "mov [.L",
+            $slot,
+            "-64], rax\nmov [.L",
+            $slot,
+            "-72], rax\nmov [.L",
+            $slot,
+            "-80], rax\n",
+            "mov [.L",
+            $slot,
+            "-40], rax\nmov [.L",
+            $slot,
+            "-24], rax\nmov [.L",
+            $slot,
+            "-16], rax\n",
+            "mov qword ptr [.L",
+            $slot,
+            "-48], .LNOERR\n",
         )
     };
 }
@@ -154,15 +292,47 @@ macro_rules! take_slot {
 macro_rules! put_slot {
     ($slot:literal, $record:literal, $keep:literal, $set:literal) => {
         concat!(
-            "mov rax, [.L", $record, "+.LrRIP]\nmov [.L", $slot, "-40], rax\n",
-            "mov qword ptr [.L", $slot, "-32], .LCS\n",
-            "mov rax, [.L", $record, "+.LrFL]\nand eax, ", $keep, "\nor eax, ", $set, "\n",
-            "mov [.L", $slot, "-24], rax\n",
-            "mov rax, [.L", $record, "+.LrRSP]\nmov [.L", $slot, "-16], rax\n",
-            "mov qword ptr [.L", $slot, "-8], .LSS\n",
-            "mov rax, [.L", $record, "+.LrRAX]\nmov [.L", $slot, "-64], rax\n",
-            "mov rax, [.L", $record, "+.LrRCX]\nmov [.L", $slot, "-72], rax\n",
-            "mov rax, [.L", $record, "+.LrRDX]\nmov [.L", $slot, "-80], rax\n",
+            "mov rax, [.L",
+            $record,
+            "+.LrRIP]\nmov [.L",
+            $slot,
+            "-40], rax\n",
+            "mov qword ptr [.L",
+            $slot,
+            "-32], .LCS\n",
+            "mov rax, [.L",
+            $record,
+            "+.LrFL]\nand eax, ",
+            $keep,
+            "\nor eax, ",
+            $set,
+            "\n",
+            "mov [.L",
+            $slot,
+            "-24], rax\n",
+            "mov rax, [.L",
+            $record,
+            "+.LrRSP]\nmov [.L",
+            $slot,
+            "-16], rax\n",
+            "mov qword ptr [.L",
+            $slot,
+            "-8], .LSS\n",
+            "mov rax, [.L",
+            $record,
+            "+.LrRAX]\nmov [.L",
+            $slot,
+            "-64], rax\n",
+            "mov rax, [.L",
+            $record,
+            "+.LrRCX]\nmov [.L",
+            $slot,
+            "-72], rax\n",
+            "mov rax, [.L",
+            $record,
+            "+.LrRDX]\nmov [.L",
+            $slot,
+            "-80], rax\n",
         )
     };
 }
@@ -171,12 +341,7 @@ macro_rules! put_slot {
 /// `*TOPP`. RCX and RDX are free.
 macro_rules! write_cell {
     () => {
-        concat!(
-            "mov eax, [.LCELL]\n",
-            "mov ecx, .LPKRS\n",
-            "xor edx, edx\n",
-            write_pkrs!(),
-        )
+        concat!("mov eax, [.LCELL]\n", "mov ecx, .LPKRS\n", "xor edx, edx\n", write_pkrs!(),)
     };
 }
 
@@ -287,7 +452,8 @@ unsafe fn linker_table<T>(start: *const T, end: *const T) -> &'static [T] {
 /// Whether an NMI that interrupted this instruction at DEPTH 0 resumes with the kernel's word.
 pub(crate) fn runs_with_kernel_word(rip: u64) -> bool {
     // SAFETY: the linker script puts the symbols around the table.
-    let ranges = unsafe { linker_table(&raw const __kernel_word_ranges, &raw const __kernel_word_ranges_end) };
+    let ranges =
+        unsafe { linker_table(&raw const __kernel_word_ranges, &raw const __kernel_word_ranges_end) };
     ranges.iter().any(|&[from, to]| (from..to).contains(&rip))
 }
 
@@ -296,13 +462,16 @@ pub(crate) fn gate_start_of(rip: u64) -> Option<u64> {
     if !runs_with_kernel_word(rip) {
         return None;
     }
-    [layout::GATE_CALL, layout::GATE_REPLY, layout::GATE_SYSCALL].into_iter().find(|&gate| (gate..gate + 0x80).contains(&rip))
+    [layout::GATE_CALL, layout::GATE_REPLY, layout::GATE_SYSCALL]
+        .into_iter()
+        .find(|&gate| (gate..gate + 0x80).contains(&rip))
 }
 
 /// Whether an address lies in the text of stubs or gates.
 pub(crate) fn is_entry_text(rip: u64) -> bool {
     let within = |from: *const u8, to: *const u8| (from as u64..to as u64).contains(&rip);
-    within(&raw const __text_start, &raw const __gates_end) || within(&raw const __entry_start, &raw const __entry_end)
+    within(&raw const __text_start, &raw const __gates_end)
+        || within(&raw const __entry_start, &raw const __entry_end)
 }
 
 /// Whether an address lies in the NMI stub.

@@ -39,7 +39,8 @@ pub(crate) unsafe fn fill() {
         let handler = vectors_address() + vector as u64 * STUB_BYTES;
         let low = (handler & 0xffff) | (super::gdt::KERNEL_CODE << 16);
         let kind = 0x8e << 40; // present, ring 0, 64-bit interrupt gate (SDM vol. 3A, 6.14.1)
-        *gate = [low | (stack_of(vector as u64) << 32) | kind | ((handler >> 16 & 0xffff) << 48), handler >> 32];
+        *gate =
+            [low | (stack_of(vector as u64) << 32) | kind | ((handler >> 16 & 0xffff) << 48), handler >> 32];
     }
 }
 

@@ -126,7 +126,9 @@ pub(crate) fn read_tsc() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: CR4.TSD is clear and the kernel runs in ring 0; LFENCE keeps earlier loads before the read (SDM
     // vol. 2B, RDTSC).
-    unsafe { asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
     u64::from(low) | (u64::from(high) << 32)
 }
 

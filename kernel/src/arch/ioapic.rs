@@ -66,7 +66,9 @@ impl IoApics {
     /// Where an ISA line arrives, and how.
     fn route(&self, line: u8) -> (u32, u32) {
         let over = self.controllers.overrides.iter().find(|over| over.isa_line == line);
-        let Some(over) = over else { return (u32::from(line), if line < 16 { 0 } else { LEVEL | ACTIVE_LOW }) };
+        let Some(over) = over else {
+            return (u32::from(line), if line < 16 { 0 } else { LEVEL | ACTIVE_LOW });
+        };
         let trigger = if over.trigger == Trigger::Level { LEVEL } else { 0 };
         let polarity = if over.polarity == Polarity::Low { ACTIVE_LOW } else { 0 };
         (over.line, trigger | polarity)

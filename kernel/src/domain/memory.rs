@@ -30,7 +30,8 @@ impl Kernel {
         let base = context_base(books.base, context);
         let mapping = Mapping::data(books.key.unwrap_or(Pkey::OPEN));
         let top = base + layout::STACK_TOP_OFFSET;
-        let stack = (1..=pages).try_for_each(|page| self.map_fresh_page(top - page * PAGE, mapping).map(|_| ()));
+        let stack =
+            (1..=pages).try_for_each(|page| self.map_fresh_page(top - page * PAGE, mapping).map(|_| ()));
         let buffer = stack.and_then(|()| self.map_fresh_page(base + layout::IPC_BUFFER_OFFSET, mapping));
         match buffer {
             Ok(buffer) => {

@@ -40,7 +40,10 @@ pub(crate) struct Contexts {
 impl Contexts {
     /// All free.
     const fn new() -> Contexts {
-        Contexts { used: [0; (layout::CONTEXT_COUNT / 64) as usize], stack_pages: [0; layout::CONTEXT_COUNT as usize] }
+        Contexts {
+            used: [0; (layout::CONTEXT_COUNT / 64) as usize],
+            stack_pages: [0; layout::CONTEXT_COUNT as usize],
+        }
     }
 
     fn take(&mut self) -> Option<u32> {
@@ -153,7 +156,8 @@ impl Kernel {
     /// Gives a new domain its slot, its capability space, its key and its image.
     fn furnish(&mut self, domain: Ref<Domain>, module: usize) -> Result<(), Error> {
         let owner = Owner(domain.number());
-        self.domains[domain].base = layout::slot_base(u64::from(domain.number())).ok_or(Error::LimitReached)?;
+        self.domains[domain].base =
+            layout::slot_base(u64::from(domain.number())).ok_or(Error::LimitReached)?;
         let caps = (self.domains[domain].quota_bytes / PAGE * CAPS_PER_PAGE).clamp(CAPS_LEAST, CAPS_MOST);
         self.caps.open_space(owner, caps as u32)?;
         self.charge(domain, caps * CAP_BYTES)?;

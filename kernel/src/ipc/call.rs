@@ -23,7 +23,8 @@ impl Kernel {
         if !Info::from_raw(r11).is_valid() {
             return Err(Error::BadMessage);
         }
-        let endpoint = self.object::<Endpoint>(self.owner(thread), r15, ObjectKind::Endpoint, CapRights::CALL)?;
+        let endpoint =
+            self.object::<Endpoint>(self.owner(thread), r15, ObjectKind::Endpoint, CapRights::CALL)?;
         if self.threads[thread].depth >= MAX_DEPTH {
             return Err(Error::TooDeep);
         }
@@ -80,7 +81,9 @@ impl Kernel {
 
     /// Lets the most urgent of those who wait in, if an activation is free. Gives whether it did.
     pub(super) fn accept_next(&mut self, endpoint: Ref<Endpoint>) -> bool {
-        let Some(caller) = self.endpoints.get(endpoint).and_then(|books| books.callers.head) else { return false };
+        let Some(caller) = self.endpoints.get(endpoint).and_then(|books| books.callers.head) else {
+            return false;
+        };
         let Some(activation) = self.take_free(endpoint) else { return false };
         self.unlink(caller);
         // What it called with may have been revoked meanwhile.
@@ -99,7 +102,8 @@ impl Kernel {
     fn accept(&mut self, thread: Ref<Thread>, activation: Ref<Activation>) -> Result<(), Error> {
         let record = self.threads[thread].record;
         let info = Info::from_raw(record.r11);
-        let badge = self.require(self.owner(thread), record.r15, ObjectKind::Endpoint, CapRights::CALL)?.badge;
+        let badge =
+            self.require(self.owner(thread), record.r15, ObjectKind::Endpoint, CapRights::CALL)?.badge;
         let (from, to) = (*self.seat(thread), self.activations[activation].seat);
         let mut words = record.words();
         let loans = self.transfer(info, &mut words, from.domain, to.domain)?;
@@ -203,7 +207,8 @@ impl Kernel {
         if orphan {
             self.end_thread(thread, Ending::Killed);
         } else {
-            let mut record = Record { rip: gate_landing_address(), rsp, rflags: RFLAGS_START, ..Record::default() };
+            let mut record =
+                Record { rip: gate_landing_address(), rsp, rflags: RFLAGS_START, ..Record::default() };
             record.r11 = Info::failed(Error::PeerDiedMidCall).raw();
             self.threads[thread].record = record;
         }

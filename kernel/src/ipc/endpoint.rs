@@ -42,7 +42,12 @@ impl Kernel {
     /// # Errors
     /// `Busy` if it is served, `InvalidArgument` for an entry outside of the domain's slot or no or too many
     /// activations, `QuotaExceeded`, `OutOfMemory`, `LimitReached`.
-    pub(crate) fn serve(&mut self, domain: Ref<Domain>, at: Ref<Endpoint>, request: ServeRequest) -> Result<(), Error> {
+    pub(crate) fn serve(
+        &mut self,
+        domain: Ref<Domain>,
+        at: Ref<Endpoint>,
+        request: ServeRequest,
+    ) -> Result<(), Error> {
         let ServeRequest { entry, cookie, activations, stack_bytes } = request;
         if self.endpoints[at].server.is_some() {
             return Err(Error::Busy);
@@ -63,7 +68,12 @@ impl Kernel {
         Ok(())
     }
 
-    fn add_activation(&mut self, domain: Ref<Domain>, endpoint: Ref<Endpoint>, stack_bytes: u64) -> Result<(), Error> {
+    fn add_activation(
+        &mut self,
+        domain: Ref<Domain>,
+        endpoint: Ref<Endpoint>,
+        stack_bytes: u64,
+    ) -> Result<(), Error> {
         self.charge(domain, ACTIVATION_BYTES)?;
         let made = self.new_activation(domain, endpoint, stack_bytes);
         let activation = made.inspect_err(|_| self.refund(domain, ACTIVATION_BYTES))?;
@@ -143,7 +153,9 @@ impl Kernel {
         }
         let busy = (0..self.activations.capacity())
             .filter_map(|number| self.activations.at_number(number))
-            .any(|activation| self.activations[activation].endpoint == at && self.activations[activation].thread.is_some());
+            .any(|activation| {
+                self.activations[activation].endpoint == at && self.activations[activation].thread.is_some()
+            });
         if busy {
             // The calls that are being served end first; the last one takes the endpoint along.
             return;

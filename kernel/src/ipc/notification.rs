@@ -39,7 +39,12 @@ impl Kernel {
     }
 
     /// Takes the bits, or lets the thread wait for some. `None`: it waits.
-    pub(crate) fn wait(&mut self, thread: Ref<Thread>, notification: Ref<Notification>, deadline: u64) -> Option<u64> {
+    pub(crate) fn wait(
+        &mut self,
+        thread: Ref<Thread>,
+        notification: Ref<Notification>,
+        deadline: u64,
+    ) -> Option<u64> {
         match self.take_bits(notification) {
             Some(bits) => Some(bits),
             None => {

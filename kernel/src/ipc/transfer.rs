@@ -42,17 +42,28 @@ impl Kernel {
                 }
             }
         }
-        Ok(done.into_iter().filter_map(|step| if let Done::Lent(loan) = step { Some(loan) } else { None }).collect())
+        Ok(done
+            .into_iter()
+            .filter_map(|step| if let Done::Lent(loan) = step { Some(loan) } else { None })
+            .collect())
     }
 
-    fn carry(&mut self, transfer: Transfer, handle: u64, from: Owner, to: Owner) -> Result<(Handle, Done), Error> {
+    fn carry(
+        &mut self,
+        transfer: Transfer,
+        handle: u64,
+        from: Owner,
+        to: Owner,
+    ) -> Result<(Handle, Done), Error> {
         let held = self.caps.lookup(from, Handle::from_raw(handle))?.rights;
         let rights = if transfer.read_only { held - CapRights::WRITE } else { held };
         match transfer.mode {
             TransferMode::Copy => self.mint(from, handle, to, rights, 0).map(|new| (new, Done::Copied(new))),
             TransferMode::Move if transfer.read_only => Err(Error::BadMessage),
             TransferMode::Move => self.hand_over(from, handle, to).map(|new| (new, Done::Moved(new))),
-            TransferMode::Lend => self.lend(from, handle, to, rights).map(|(new, loan)| (new, Done::Lent(loan))),
+            TransferMode::Lend => {
+                self.lend(from, handle, to, rights).map(|(new, loan)| (new, Done::Lent(loan)))
+            }
         }
     }
 

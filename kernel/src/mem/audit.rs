@@ -75,7 +75,12 @@ fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str
         return Some("open to user mode");
     }
     let key = leaf.key();
-    if leaf.writable() && key == Pkey::OPEN && kernel.pks && address != window::SLOTS && address != USER_TEST_PAGE {
+    if leaf.writable()
+        && key == Pkey::OPEN
+        && kernel.pks
+        && address != window::SLOTS
+        && address != USER_TEST_PAGE
+    {
         return Some("writable under key 0");
     }
     if (DIRECT_MAP..DIRECT_MAP + DIRECT_MAP_BYTES).contains(&address) && key != Pkey::KERNEL {
@@ -117,10 +122,12 @@ fn owner_rule(kernel: &Kernel, address: u64, key: Pkey) -> Option<&'static str> 
         };
     }
     if (layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address) {
-        let region = (0..kernel.regions.capacity()).filter_map(|number| kernel.regions.at_number(number)).find(|&at| {
-            let region = &kernel.regions[at];
-            (region.address..region.address + region.pages * PAGE).contains(&address)
-        });
+        let region = (0..kernel.regions.capacity())
+            .filter_map(|number| kernel.regions.at_number(number))
+            .find(|&at| {
+                let region = &kernel.regions[at];
+                (region.address..region.address + region.pages * PAGE).contains(&address)
+            });
         return match region {
             None => Some("page of no region"),
             Some(at) if kernel.regions[at].key != key => Some("region's page without its class's key"),

@@ -3,7 +3,10 @@
 use super::direct::{set_base, words_mut};
 use super::map::{MapError, Mapping, PageTables};
 use super::paging::{ADDRESS, Table, index};
-use super::{DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE, USER_TEST_PAGE};
+use super::{
+    DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE,
+    USER_TEST_PAGE,
+};
 use crate::arch::{gdt, insn, record, window};
 use crate::boot::{Boot, RamUse};
 use libpks::abi::layout;
@@ -109,7 +112,7 @@ pub(crate) unsafe fn remove_pkrs_accesses(boot: &Boot) {
     unsafe { set_base(boot.direct_map) };
     let (writes, reads) = crate::arch::entry::pkrs_sites();
     let start = &raw const __image_start as u64;
-    let mut replace = |sites: &[u64], bytes: [u8; 2]| {
+    let replace = |sites: &[u64], bytes: [u8; 2]| {
         for site in sites {
             for (n, byte) in bytes.into_iter().enumerate() {
                 let physical = boot.image_physical + (site - start) + n as u64;
@@ -143,7 +146,12 @@ fn take_frames(boot: &Boot) -> Result<(FrameBitmap<'static>, (u64, usize)), Brin
     let words = (end / PAGE).div_ceil(64);
     let bytes = (words * 8).next_multiple_of(PAGE);
     let free = |ram: &&crate::boot::Ram| ram.use_ == RamUse::Free && ram.base >= LOWEST_FRAME * PAGE;
-    let home = boot.ram.iter().filter(free).find(|ram| ram.bytes >= bytes).ok_or(BringupError::TooLittle("the frame bitmap"))?;
+    let home = boot
+        .ram
+        .iter()
+        .filter(free)
+        .find(|ram| ram.bytes >= bytes)
+        .ok_or(BringupError::TooLittle("the frame bitmap"))?;
     // SAFETY: the loader says that the range is free; it is never released below.
     let mut frames = FrameBitmap::new(unsafe { words_mut(home.base, words as usize) });
     for ram in boot.ram.iter().filter(|ram| ram.use_ == RamUse::Free) {
@@ -179,7 +187,10 @@ fn reserve_areas(memory: &mut Memory, boot: &Boot) -> Result<(), BringupError> {
 }
 
 /// Calls with the page tables and a source of frames.
-fn with_frames<R>(memory: &mut Memory, work_fn: impl FnOnce(&mut PageTables, &mut dyn FnMut() -> Option<u64>) -> R) -> R {
+fn with_frames<R>(
+    memory: &mut Memory,
+    work_fn: impl FnOnce(&mut PageTables, &mut dyn FnMut() -> Option<u64>) -> R,
+) -> R {
     let frames = &mut memory.frames;
     work_fn(&mut memory.tables, &mut || {
         let frame = frames.allocate()? * PAGE;
@@ -198,8 +209,9 @@ fn map_ram(memory: &mut Memory, boot: &Boot) -> Result<(), BringupError> {
             let large = at.is_multiple_of(LARGE) && at + LARGE <= end;
             let (level, step) = if large { (2, LARGE) } else { (1, PAGE) };
             let mapping = Mapping::data(Pkey::KERNEL);
-            let mapped =
-                with_frames(memory, |tables, frames| tables.map_at_level(DIRECT_MAP + at, at, level, mapping, frames));
+            let mapped = with_frames(memory, |tables, frames| {
+                tables.map_at_level(DIRECT_MAP + at, at, level, mapping, frames)
+            });
             // Ranges that are not page-aligned may share a page; a large one then gives way to small ones.
             match mapped {
                 Err(MapError::Taken) if large => {
@@ -317,7 +329,8 @@ fn own_path(memory: &mut Memory, shared: Table) -> Result<Table, BringupError> {
 /// Maps the window into the root that is set, with fresh frames.
 #[unsafe(link_section = ".init.text")]
 fn map_window(memory: &mut Memory, number: u64) -> Result<(), BringupError> {
-    let frame = |memory: &mut Memory| memory.allocate_frame().map_err(|_| BringupError::TooLittle("a CPU window"));
+    let frame =
+        |memory: &mut Memory| memory.allocate_frame().map_err(|_| BringupError::TooLittle("a CPU window"));
     let constants = frame(memory)?;
     memory.map_page(window::CONSTANTS, constants, Mapping::constant(Pkey::OPEN))?;
     memory.map_page(window::CONSTANTS_ALIAS, constants, Mapping::data(Pkey::KERNEL))?;

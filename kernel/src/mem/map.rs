@@ -122,7 +122,13 @@ impl PageTables {
     }
 
     /// Maps a page of 4 KiB.
-    pub(super) fn map(&mut self, at: u64, physical: u64, mapping: Mapping, frames: FrameSource<'_>) -> Result<(), MapError> {
+    pub(super) fn map(
+        &mut self,
+        at: u64,
+        physical: u64,
+        mapping: Mapping,
+        frames: FrameSource<'_>,
+    ) -> Result<(), MapError> {
         self.map_at_level(at, physical, 1, mapping, frames)
     }
 

@@ -40,7 +40,8 @@ impl<T> ReservedTable<T> {
         super::with(|memory| {
             while self.mapped_bytes < bytes {
                 let frame = memory.allocate_frame().map_err(|_| OutOfMemory)?;
-                let mapped = memory.map_page(self.base + self.mapped_bytes, frame, Mapping::data(Pkey::KERNEL));
+                let mapped =
+                    memory.map_page(self.base + self.mapped_bytes, frame, Mapping::data(Pkey::KERNEL));
                 if let Err(error) = mapped {
                     debug_assert!(error == MapError::NoFrames, "{error}");
                     memory.release_frame(frame);

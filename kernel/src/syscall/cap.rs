@@ -39,7 +39,16 @@ impl Kernel {
                 let capability = self.caps.lookup(owner, Handle::from_raw(handle)).map_err(Error::from)?;
                 let kind = u64::from(capability.object.kind.code());
                 let rights = u64::from(capability.rights.bits());
-                Ok(Answer::Words([kind, rights, capability.badge, u64::from(capability.object.index), 0, 0, 0, 0]))
+                Ok(Answer::Words([
+                    kind,
+                    rights,
+                    capability.badge,
+                    u64::from(capability.object.index),
+                    0,
+                    0,
+                    0,
+                    0,
+                ]))
             }
             _ => misrouted(),
         }

@@ -13,9 +13,12 @@ impl Kernel {
     pub(super) fn operate_device(&mut self, syscall: Syscall, request: &Request) -> Outcome {
         let [handle, first, second, third, ..] = request.words;
         let owner = request.owner();
-        let ports = |kernel: &Kernel, rights| kernel.object::<PortRange>(owner, handle, ObjectKind::IoPorts, rights);
+        let ports =
+            |kernel: &Kernel, rights| kernel.object::<PortRange>(owner, handle, ObjectKind::IoPorts, rights);
         let line = |kernel: &Kernel, rights| {
-            kernel.require(owner, handle, ObjectKind::IrqLine, rights).map(|capability| capability.object.index)
+            kernel
+                .require(owner, handle, ObjectKind::IrqLine, rights)
+                .map(|capability| capability.object.index)
         };
         match syscall {
             Syscall::PortRead => {

@@ -13,7 +13,8 @@ impl Kernel {
     pub(super) fn operate_domain(&mut self, syscall: Syscall, request: &Request) -> Outcome {
         let [first, second, third, fourth, ..] = request.words;
         let owner = request.owner();
-        let named = |kernel: &Kernel, rights| kernel.object::<Domain>(owner, first, ObjectKind::Domain, rights);
+        let named =
+            |kernel: &Kernel, rights| kernel.object::<Domain>(owner, first, ObjectKind::Domain, rights);
         match syscall {
             Syscall::DomainCreate => self.make_domain(request),
             Syscall::DomainGrant => {
@@ -79,7 +80,8 @@ impl Kernel {
     fn make_domain(&mut self, request: &Request) -> Outcome {
         let [_, quota, bytes, priority, ..] = request.words;
         let module = self.module_for(request)?;
-        let quota = self.object::<Quota>(request.owner(), quota, ObjectKind::MemoryQuota, CapRights::MANAGE)?;
+        let quota =
+            self.object::<Quota>(request.owner(), quota, ObjectKind::MemoryQuota, CapRights::MANAGE)?;
         let priority = u8::try_from(priority).map_err(|_| Error::InvalidArgument)?;
         let mut room = [0; layout::IPC_BUFFER_BYTES];
         let name = libpks::abi::name(self.request_text(request, &mut room)?);

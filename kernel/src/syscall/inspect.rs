@@ -9,7 +9,9 @@ use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::{State, Thread};
 use core::fmt::Write;
-use libpks::abi::inspect::{CapInfo, CpuInfo, DomainInfo, Isolation, KeyInfo, Subject, SystemInfo, ThreadInfo, ThreadState};
+use libpks::abi::inspect::{
+    CapInfo, CpuInfo, DomainInfo, Isolation, KeyInfo, Subject, SystemInfo, ThreadInfo, ThreadState,
+};
 use libpks::abi::selftest::SelfTestOp;
 use libpks::abi::{Error, Name, Syscall, layout, name};
 use libpks::cap::{CapRights, ObjectKind, Owner};
@@ -72,13 +74,20 @@ impl Kernel {
             Subject::System => Err(Error::NotFound),
             Subject::Domain => {
                 // The idle domain is the kernel's own affair.
-                let domain = self.nth(self.domains.capacity(), |n| self.domains.at_number(n).filter(|at| at.number() > 0), number)?;
+                let domain = self.nth(
+                    self.domains.capacity(),
+                    |n| self.domains.at_number(n).filter(|at| at.number() > 0),
+                    number,
+                )?;
                 self.encoded(asking, none, &self.domain_info(domain))
             }
             Subject::Thread => {
                 let idle = |at: &Ref<Thread>| self.threads[*at].home.domain.number() == 0;
-                let thread =
-                    self.nth(self.threads.capacity(), |n| self.threads.at_number(n).filter(|at| !idle(at)), number)?;
+                let thread = self.nth(
+                    self.threads.capacity(),
+                    |n| self.threads.at_number(n).filter(|at| !idle(at)),
+                    number,
+                )?;
                 self.encoded(asking, none, &self.thread_info(thread))
             }
             Subject::Key => {
@@ -95,7 +104,12 @@ impl Kernel {
     }
 
     /// The object at a position among those that are there.
-    fn nth<T>(&self, capacity: u32, at_fn: impl Fn(u32) -> Option<Ref<T>>, position: u32) -> Result<Ref<T>, Error> {
+    fn nth<T>(
+        &self,
+        capacity: u32,
+        at_fn: impl Fn(u32) -> Option<Ref<T>>,
+        position: u32,
+    ) -> Result<Ref<T>, Error> {
         (0..capacity).filter_map(at_fn).nth(position as usize).ok_or(Error::NotFound)
     }
 

@@ -12,7 +12,9 @@ impl Kernel {
         let [handle, second, cookie, activations, stack_bytes, ..] = request.words;
         let owner = request.owner();
         match syscall {
-            Syscall::EndpointCreate => self.create_endpoint(request.thread).map(|handle| Answer::one(handle.raw())),
+            Syscall::EndpointCreate => {
+                self.create_endpoint(request.thread).map(|handle| Answer::one(handle.raw()))
+            }
             Syscall::EndpointServe => {
                 let at: Ref<Endpoint> = self.object(owner, handle, ObjectKind::Endpoint, CapRights::SERVE)?;
                 let serve = ServeRequest { entry: second, cookie, activations, stack_bytes };
@@ -27,11 +29,13 @@ impl Kernel {
                 Ok(Answer::NOTHING)
             }
             Syscall::Wait => {
-                let at = self.object::<Notification>(owner, handle, ObjectKind::Notification, CapRights::WAIT)?;
+                let at =
+                    self.object::<Notification>(owner, handle, ObjectKind::Notification, CapRights::WAIT)?;
                 Ok(self.wait(request.thread, at, request.deadline).map_or(Answer::Later, Answer::one))
             }
             Syscall::Poll => {
-                let at = self.object::<Notification>(owner, handle, ObjectKind::Notification, CapRights::WAIT)?;
+                let at =
+                    self.object::<Notification>(owner, handle, ObjectKind::Notification, CapRights::WAIT)?;
                 self.take_bits(at).map(Answer::one).ok_or(Error::WouldBlock)
             }
             _ => misrouted(),
@@ -43,7 +47,8 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::require`].
     pub(super) fn signal_for(&self, request: &Request, handle: u64, bits: u64) -> Result<Signal, Error> {
-        let capability = self.require(request.owner(), handle, ObjectKind::Notification, CapRights::SIGNAL)?;
+        let capability =
+            self.require(request.owner(), handle, ObjectKind::Notification, CapRights::SIGNAL)?;
         let bits = if capability.badge == 0 { bits } else { bits & capability.badge };
         Ok(Signal { notification: Ref::of(capability.object), bits })
     }

@@ -77,7 +77,13 @@ impl Kernel {
             None => Err(Error::NoSuchSyscall),
             Some(syscall) => {
                 let domain = self.seat(thread).domain;
-                let request = Request { thread, domain, words: record.words(), bytes: info.bytes(), deadline: record.rbx };
+                let request = Request {
+                    thread,
+                    domain,
+                    words: record.words(),
+                    bytes: info.bytes(),
+                    deadline: record.rbx,
+                };
                 self.operate(syscall, &request)
             }
         };
@@ -96,25 +102,50 @@ impl Kernel {
         use Syscall as S;
         match syscall {
             S::Yield | S::Sleep | S::Exit | S::Abort | S::Clock => self.operate_self(syscall, request),
-            S::ThreadCreate | S::ThreadJoin | S::ThreadKill | S::ThreadBind | S::ThreadSelf | S::ThreadOnFault
-            | S::ThreadFault | S::ThreadSetRights | S::ThreadResume => self.operate_thread(syscall, request),
+            S::ThreadCreate
+            | S::ThreadJoin
+            | S::ThreadKill
+            | S::ThreadBind
+            | S::ThreadSelf
+            | S::ThreadOnFault
+            | S::ThreadFault
+            | S::ThreadSetRights
+            | S::ThreadResume => self.operate_thread(syscall, request),
             S::CapMint | S::CapDelete | S::CapRevoke | S::CapIdentify => self.operate_cap(syscall, request),
             S::EndpointCreate | S::EndpointServe | S::NotificationCreate | S::Signal | S::Wait | S::Poll => {
                 self.operate_ipc(syscall, request)
             }
-            S::RegionCreate | S::RegionInfo | S::RegionOpen | S::RegionClose | S::RegionOpenGlobal | S::RegionRekey
-            | S::HeapGrow | S::KeyAllocate => self.operate_region(syscall, request),
-            S::DomainCreate | S::DomainGrant | S::DomainStart | S::DomainStop | S::DomainOnEnd | S::DomainStatus
-            | S::ModuleInfo | S::ModuleRead => self.operate_domain(syscall, request),
+            S::RegionCreate
+            | S::RegionInfo
+            | S::RegionOpen
+            | S::RegionClose
+            | S::RegionOpenGlobal
+            | S::RegionRekey
+            | S::HeapGrow
+            | S::KeyAllocate => self.operate_region(syscall, request),
+            S::DomainCreate
+            | S::DomainGrant
+            | S::DomainStart
+            | S::DomainStop
+            | S::DomainOnEnd
+            | S::DomainStatus
+            | S::ModuleInfo
+            | S::ModuleRead => self.operate_domain(syscall, request),
             S::PortRead | S::PortWrite | S::PortRange | S::IrqLine | S::IrqBind | S::IrqAck | S::Power => {
                 self.operate_device(syscall, request)
             }
-            S::LogWrite | S::LogRead | S::LogSubscribe | S::Inspect | S::SelfTest => self.operate_inspect(syscall, request),
+            S::LogWrite | S::LogRead | S::LogSubscribe | S::Inspect | S::SelfTest => {
+                self.operate_inspect(syscall, request)
+            }
         }
     }
 
     /// The bytes that a request brought in the IPC buffer.
-    pub(crate) fn request_bytes<'b>(&self, request: &Request, room: &'b mut [u8; layout::IPC_BUFFER_BYTES]) -> &'b [u8] {
+    pub(crate) fn request_bytes<'b>(
+        &self,
+        request: &Request,
+        room: &'b mut [u8; layout::IPC_BUFFER_BYTES],
+    ) -> &'b [u8] {
         let bytes = &mut room[..request.bytes];
         self.read_buffer(self.seat(request.thread), bytes);
         bytes
@@ -136,7 +167,12 @@ impl Kernel {
     ///
     /// # Errors
     /// `TooLarge`.
-    pub(crate) fn encoded<T: serde::Serialize>(&self, thread: Ref<Thread>, words: [u64; 8], value: &T) -> Outcome {
+    pub(crate) fn encoded<T: serde::Serialize>(
+        &self,
+        thread: Ref<Thread>,
+        words: [u64; 8],
+        value: &T,
+    ) -> Outcome {
         let mut room = [0; layout::IPC_BUFFER_BYTES];
         let bytes = libpks::wire::encode(value, &mut room).map_err(|_| Error::TooLarge)?;
         self.write_buffer(self.seat(thread), &room[..bytes]);

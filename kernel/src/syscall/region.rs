@@ -36,7 +36,8 @@ impl Kernel {
                 Ok(Answer::two(handle.raw(), address))
             }
             Syscall::RegionInfo => {
-                let region: Ref<Region> = self.object(owner, first, ObjectKind::Region, CapRights::empty())?;
+                let region: Ref<Region> =
+                    self.object(owner, first, ObjectKind::Region, CapRights::empty())?;
                 let live = self.seat(request.thread).word.rights(self.regions[region].key);
                 let books = &self.regions[region];
                 let key = u64::from(books.key.index());

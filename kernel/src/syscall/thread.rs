@@ -13,8 +13,11 @@ use libpks::pkey::Rights;
 use libpks::table::Table;
 
 /// All rights to a thread.
-const ALL: CapRights =
-    CapRights::READ.union(CapRights::WRITE).union(CapRights::WAIT).union(CapRights::GRANT).union(CapRights::MANAGE);
+const ALL: CapRights = CapRights::READ
+    .union(CapRights::WRITE)
+    .union(CapRights::WAIT)
+    .union(CapRights::GRANT)
+    .union(CapRights::MANAGE);
 
 impl Kernel {
     pub(super) fn operate_self(&mut self, syscall: Syscall, request: &Request) -> Outcome {
@@ -53,7 +56,9 @@ impl Kernel {
 
     pub(super) fn operate_thread(&mut self, syscall: Syscall, request: &Request) -> Outcome {
         let [first, second, third, fourth, ..] = request.words;
-        let named = |kernel: &Kernel, rights| kernel.object::<Thread>(request.owner(), first, ObjectKind::Thread, rights);
+        let named = |kernel: &Kernel, rights| {
+            kernel.object::<Thread>(request.owner(), first, ObjectKind::Thread, rights)
+        };
         match syscall {
             Syscall::ThreadCreate => {
                 let priority = u8::try_from(fourth).map_err(|_| Error::InvalidArgument)?;
@@ -86,8 +91,10 @@ impl Kernel {
             Syscall::ThreadFault => {
                 let thread = named(self, CapRights::READ)?;
                 let number = self.threads[thread].fault.ok_or(Error::WrongState)?;
-                let report = self.faults.get(number).ok_or(Error::NotFound)?;
-                self.encoded(request.thread, [0; 8], report)
+                let mut report = self.faults.get(number).ok_or(Error::NotFound)?.clone();
+                // Its rights may have been edited since.
+                report.pkrs = self.seat(thread).word.raw();
+                self.encoded(request.thread, [0; 8], &report)
             }
             Syscall::ThreadSetRights => self.set_recorded_rights(request, named(self, CapRights::MANAGE)?),
             Syscall::ThreadResume => {

@@ -1,5 +1,5 @@
 //! What the SelfTest capability gives: things that no ordinary domain may do, for scenarios that test the kernel
-//! itself. Only `pks_test` holds it.
+//! itself. Only `pks_test` holds it, and in test manifests `testlink`, which ends the machine with it.
 
 /// An operation of [`super::Syscall::SelfTest`]; its number is word 1, its arguments follow in words 2 to 6.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -24,7 +24,9 @@ macro_rules! gate {
             "mov dword ptr [.LDEPTH], 1\n",
             range_end!(),
             "mov [.LREC+.LrRSP], rsp\n",
-            "mov eax, ", $vector, "\n",
+            "mov eax, ",
+            $vector,
+            "\n",
             "jmp {common}\n",
             ".p2align 7, 0xcc",
         )

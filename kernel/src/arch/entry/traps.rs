@@ -1,7 +1,7 @@
 //! One stub a vector, the event levels, and what happens when a check fails.
 
-use super::super::window;
 use super::super::record::{self, Record};
+use super::super::window;
 use super::exit::trap_exit;
 use super::nmi::nmi_entry;
 use super::*;
