@@ -99,7 +99,7 @@ pub enum Problem {
     AllPowers(String),
     #[error("the power `self-test` is only for a manifest of `kind = \"demo\"` or `\"test\"`")]
     SelfTestInPlain,
-    #[error("the power `self-test` goes to both `{0}` and `{1}`; one server may have it")]
+    #[error("the power `self-test` goes to both `{0}` and `{1}`; in a demo one server may have it")]
     SelfTestTwice(String, String),
     #[error("arguments of {0} bytes are too long; at most {1} are possible")]
     ArgsTooLong(usize, usize),
