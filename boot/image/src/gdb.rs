@@ -37,12 +37,12 @@ pub fn run(workspace: &Workspace, request: &Request, gdb_arguments: &[String]) -
 
 /// A gdb script: symbols of the kernel and of each server, and the way to QEMU.
 ///
-/// The kernel gives slots in the order in which domains start, so server `i` is expected in slot
-/// `i`; `symbols-NAME ADDRESS` puts its symbols where it really is, for instance after a restart.
+/// The kernel gives slots from 1 on in the order in which domains start, which is the manifest's;
+/// `symbols-NAME ADDRESS` puts its symbols where it really is, for instance after a restart.
 fn script(system: &System, port: u16) -> Result<String> {
     let (kernel, servers) = system.symbols().split_first().context("a system has a kernel")?;
     let mut text = format!("set confirm off\nset pagination off\nfile {}\n", quoted(kernel));
-    for (slot, (module, file)) in (0..).zip(system.servers().iter().zip(servers)) {
+    for (slot, (module, file)) in (1..).zip(system.servers().iter().zip(servers)) {
         let file = quoted(file);
         let base = slot_base(slot).context("there are more servers than slots")? + IMAGE_OFFSET;
         text += &format!("add-symbol-file {file} -o {base:#x}\n");
@@ -71,8 +71,8 @@ mod tests {
         let system = System::for_tests(&["manifest", "init", "shell"]);
         let script = script(&system, 1234).expect("a script");
         assert!(script.contains("file \"/f/debug/kernel\"\n"), "{script}");
-        assert!(script.contains("add-symbol-file \"/f/debug/init\" -o 0xffffc00000200000\n"), "{script}");
-        assert!(script.contains("add-symbol-file \"/f/debug/shell\" -o 0xffffc00040200000\n"), "{script}");
+        assert!(script.contains("add-symbol-file \"/f/debug/init\" -o 0xffffc00040200000\n"), "{script}");
+        assert!(script.contains("add-symbol-file \"/f/debug/shell\" -o 0xffffc00080200000\n"), "{script}");
         assert!(script.ends_with("target remote 127.0.0.1:1234\n"), "{script}");
     }
 }

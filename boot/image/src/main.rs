@@ -51,14 +51,14 @@ enum Task {
         #[arg(long)]
         log: bool,
         /// What to boot on; all of it may be left out.
-        #[arg(value_name = "KEY=VALUE", allow_hyphen_values = true)]
+        #[arg(value_name = "KEY=VALUE")]
         words: Vec<String>,
     },
     /// Build, boot in QEMU with stopped CPUs, and debug with gdb.
     #[command(after_help = format!("The keys and their values:\n{}", Request::KEYS))]
     Gdb {
         /// What to boot on; all of it may be left out.
-        #[arg(value_name = "KEY=VALUE", allow_hyphen_values = true)]
+        #[arg(value_name = "KEY=VALUE")]
         words: Vec<String>,
         /// Arguments for gdb.
         #[arg(last = true)]
