@@ -146,20 +146,23 @@ bitflags::bitflags! {
         const SELF_TEST = 1 << 3;
         /// Take hardware keys out of the pool.
         const KEY_POOL = 1 << 4;
-        /// Hold other servers' domains: hear of their faults, stop and start them.
+        /// Ask the supervisor to stop and start servers.
         const SUPERVISE = 1 << 5;
+        /// Make domains of its own: memory to give them, and the images.
+        const SPAWN = 1 << 6;
     }
 }
 
 impl Powers {
     /// Each power and its word in a manifest.
-    pub const WORDS: [(&'static str, Self); 6] = [
+    pub const WORDS: [(&'static str, Self); 7] = [
         ("log", Self::LOG),
         ("power", Self::POWER),
         ("inspect", Self::INSPECT),
         ("self-test", Self::SELF_TEST),
         ("key-pool", Self::KEY_POOL),
         ("supervise", Self::SUPERVISE),
+        ("spawn", Self::SPAWN),
     ];
 
     /// The power that a manifest's word stands for.

@@ -10,7 +10,7 @@
 //! | `irq:N` | interrupt line `N` | manage |
 //! | `log` | the kernel's log | write; read too with the power `log` |
 //! | `power`, `inspect`, `self-test`, `key-pool` | what the powers of these names stand for | all but grant |
-//! | `quota`, `module:M` | with the power `supervise`: memory for domains, and the images | all but grant |
+//! | `quota`, `module:M` | with the power `spawn`: memory for domains, and the images | all but grant |
 
 use alloc::format;
 use alloc::string::String;
@@ -98,7 +98,7 @@ fn of_powers<'a>(manifest: &'a Manifest, entry: &'a ServerEntry) -> Vec<Grant<'a
             grants.push(held(word, all_but_grant));
         }
     }
-    if powers.contains(Powers::SUPERVISE) {
+    if powers.contains(Powers::SPAWN) {
         grants.push(held("quota", all_but_grant));
         let images = manifest.servers.iter().skip(1);
         grants.extend(images.map(|image| held(&format!("module:{}", image.name), all_but_grant)));
@@ -186,7 +186,8 @@ mod tests {
             ..entry("shell")
         };
         let guest = ServerEntry { uses: vec![uses("console", 7)], ..entry("guest") };
-        Manifest { servers: vec![init, console, shell, guest] }
+        let nursery = ServerEntry { powers: Powers::SPAWN, ..entry("nursery") };
+        Manifest { servers: vec![init, console, shell, guest, nursery] }
     }
 
     fn list(place: usize) -> Vec<(String, CapRights, u64)> {
@@ -206,24 +207,18 @@ mod tests {
         assert_eq!(list(1), expected.map(|(name, rights, badge)| (name.to_string(), rights, badge)));
         let guest = [("console", CapRights::CALL, 7), ("log", CapRights::WRITE, 0)];
         assert_eq!(list(3), guest.map(|(name, rights, badge)| (name.to_string(), rights, badge)));
-        assert_eq!(of_server(&system(), 4), []);
+        assert_eq!(of_server(&system(), 5), []);
     }
 
     #[test]
     fn powers_bring_their_capabilities_and_never_the_right_to_grant() {
-        let names: Vec<_> = list(2).into_iter().map(|(name, ..)| name).collect();
-        let expected = [
-            "console",
-            "supervisor",
-            "log",
-            "power",
-            "quota",
-            "module:console",
-            "module:shell",
-            "module:guest",
-        ];
-        assert_eq!(names, expected);
-        assert!(list(2).iter().all(|(_, rights, _)| !rights.contains(CapRights::GRANT)));
+        let names = |place| list(place).into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+        assert_eq!(names(2), ["console", "supervisor", "log", "power"]);
+        let modules = ["module:console", "module:shell", "module:guest", "module:nursery"];
+        assert_eq!(names(4), [&["log", "quota"], &modules[..]].concat());
+        for place in [2, 4] {
+            assert!(list(place).iter().all(|(_, rights, _)| !rights.contains(CapRights::GRANT)));
+        }
     }
 
     #[test]
