@@ -48,8 +48,8 @@ static CPUS_WAITING: AtomicUsize = AtomicUsize::new(0);
 /// Set when domains may run.
 static RUN: AtomicBool = AtomicBool::new(false);
 
-/// Ends bring-up with a message that a person can act on.
-fn give_up(why: core::fmt::Arguments<'_>) -> ! {
+/// Stops the machine, on which nothing can run, with a message that a person can act on.
+pub(crate) fn give_up(why: core::fmt::Arguments<'_>) -> ! {
     ::log::error!(target: "boot", "{why}");
     arch::power::debug_exit(arch::power::EXIT_PANIC);
     insn::stop()

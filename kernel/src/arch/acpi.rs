@@ -68,6 +68,8 @@ struct Mapper;
 
 impl AcpiHandler for Mapper {
     unsafe fn map_physical_region<T>(&self, physical: usize, size: usize) -> PhysicalMapping<Self, T> {
+        // The crate looks at all fields of a table before it asks which of them an old, shorter one has.
+        let size = size.max(size_of::<T>());
         let address = mem::with(|memory| memory.map_device(physical as u64, size as u64));
         let pointer =
             address.ok().and_then(|a| NonNull::new(core::ptr::with_exposed_provenance_mut(a as usize)));

@@ -1,6 +1,7 @@
 //! The end of a domain: its threads, the calls it was serving, what it held, its memory.
 
 use super::Domain;
+use crate::arch::window;
 use crate::ipc::Activation;
 use crate::object::Ref;
 use crate::state::Kernel;
@@ -34,6 +35,18 @@ impl Kernel {
         if let Some(signal) = self.domains[domain].on_end.take() {
             self.signal(signal);
         }
+        if self.is_deserted() {
+            let name = &self.domains[domain].name;
+            crate::give_up(format_args!("`{name}` was the last domain, and nobody is left to start another"));
+        }
+    }
+
+    /// Whether no domain is alive but the one that idles. While `init` lives this cannot be.
+    fn is_deserted(&mut self) -> bool {
+        let idle = self.cpu(window::cpu()).idle;
+        let idle = self.threads[idle].home.domain;
+        let mut domains = (0..self.domains.capacity()).filter_map(|number| self.domains.at_number(number));
+        domains.all(|domain| domain == idle || !self.domains[domain].is_alive())
     }
 
     /// Every thread that is in a call to the domain comes back out of it: its caller learns that the peer died. What
