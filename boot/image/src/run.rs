@@ -1,14 +1,21 @@
 //! `image run`: boots the system for a person.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::limine::Limine;
 use crate::qemu::{DebugLog, Ending, Loader, Machine, Paging, Serial, Verdict};
 use crate::system::System;
 use crate::tool;
 use crate::workspace::Workspace;
+
+/// How often a running guest's host looks whether a signal has come.
+const SIGNAL_CHECK: Duration = Duration::from_millis(200);
 
 /// The loader that was asked for; `None` is `auto`.
 type LoaderWish = Option<Loader>;
@@ -186,11 +193,28 @@ pub fn run(workspace: &Workspace, request: &Request, log: bool) -> Result<u8> {
     if machine.serial1 == Serial::Terminal {
         eprintln!("image: Ctrl-A X ends QEMU");
     }
-    let ending = machine.spawn(workspace, &system)?.wait_forever()?;
+    let told_to_end = termination()?;
+    let mut guest = machine.spawn(workspace, &system)?;
+    let ending = loop {
+        if let Some(ending) = guest.wait(SIGNAL_CHECK)? {
+            break ending;
+        }
+        // Returning drops the guest, so that QEMU does not outlive this process.
+        ensure!(!told_to_end.load(Ordering::Relaxed), "ended by a signal, and QEMU with it");
+    };
     if let Some(text) = explain(&ending) {
         eprintln!("image: {text}");
     }
     Ok(exit_code(&ending.verdict))
+}
+
+/// A flag that a signal to end sets.
+fn termination() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGHUP, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&flag)).context("cannot watch for signals")?;
+    }
+    Ok(flag)
 }
 
 /// The exit code of `image run`: 0 for power-off, pass, and QEMU ended by its user; 3 for an
