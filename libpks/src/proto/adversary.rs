@@ -33,6 +33,8 @@ pub enum Aim {
     KernelData,
     /// Instructions of the kernel.
     KernelText,
+    /// What every domain may read and the kernel alone writes: a page of descriptors.
+    OpenConstants,
 }
 
 /// A crime as both sides know it.
@@ -64,7 +66,9 @@ crimes! {
     "read_kernel_memory", KernelData, Ends(FaultKind::ProtectionKey), "read the kernel's data";
     "write_kernel_memory", KernelData, Ends(FaultKind::ProtectionKey), "write the kernel's data";
     "write_own_text", Nothing, Ends(FaultKind::Protection), "write an instruction of its own";
-    "write_kernel_text", KernelText, Ends(FaultKind::Protection), "write an instruction of the kernel";
+    "read_kernel_text", KernelText, Ends(FaultKind::ProtectionKey), "read an instruction of the kernel";
+    "write_kernel_text", KernelText, Ends(FaultKind::ProtectionKey), "write an instruction of the kernel";
+    "write_open_constants", OpenConstants, Ends(FaultKind::Protection), "write a descriptor that all may read";
     "execute_data", Nothing, Ends(FaultKind::Protection), "jump to a buffer of its own";
     "execute_stack", Nothing, Ends(FaultKind::Protection), "jump to its stack";
     "jump_to_kernel_data", KernelData, Ends(FaultKind::Protection), "jump to the kernel's data";
@@ -81,6 +85,7 @@ crimes! {
     "forged_handle", Nothing, Refused(Error::NoSuchCapability), "use handles that it was never given";
     "wrong_object", Nothing, Refused(Error::WrongObject), "use a capability for something else than it names";
     "garbage_message", Nothing, Refused(Error::Malformed), "send noise to a server";
+    "oversized_message", Nothing, Refused(Error::BadMessage), "call with sizes that no message has";
     "wrong_syscall", Nothing, Refused(Error::NoSuchSyscall), "ask for operations that do not exist";
     "exhaust_heap", Nothing, Refused(Error::QuotaExceeded), "allocate until nothing is left";
     "exhaust_threads", Nothing, Refused(Error::QuotaExceeded), "start threads until nothing is left";

@@ -4,23 +4,16 @@ use crate::screen::Screen;
 use crate::trouble::Trouble;
 use alloc::string::ToString;
 use core::fmt::Write;
-use core::time::Duration;
-use libpks::abi::Name;
 use libpks::proto::pks_test::{
-    Armed, CRASH, Listed, Outcome, PksTest, Refusal, Reply, Request, SCENARIOS, Verdict,
+    self, ACCEPTED_WITHIN, Listed, Outcome, PksTest, Reply, Request, RunError, SCENARIOS, Verdict,
 };
-use libpks::rt::{CallError, Client, Env, Error, Inspect, Instant, time};
-
-/// How long a server may take to be there again.
-const RESTART: Duration = Duration::from_secs(5);
-/// How often one looks.
-const LOOK: Duration = Duration::from_millis(50);
+use libpks::rt::{Env, Inspect, Instant};
 
 pub(crate) fn list(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
     let server = env.client::<PksTest>()?;
     let mut from = 0;
     loop {
-        match server.call(&Request::List { from })? {
+        match server.call_until(&Request::List { from }, Instant::after(ACCEPTED_WITHIN))? {
             Reply::Listing(part) if part.is_empty() => return Ok(()),
             Reply::Listing(part) => {
                 for Listed { name, about } in &part {
@@ -64,40 +57,10 @@ fn print(screen: &mut Screen, name: &str, outcome: &Outcome) {
 }
 
 fn run(env: &Env, name: &str) -> Result<Outcome, Trouble> {
-    let unknown = || Trouble::Refused(Refusal::UnknownScenario.to_string());
-    let server = env.client::<PksTest>()?;
-    let request = Request::Run { name: Name::try_from(name).map_err(|_| unknown())? };
-    match server.call(&request)? {
-        Reply::Done(outcome) => Ok(outcome.judged(name)),
-        Reply::Armed(armed) if name == CRASH => crash(env, server, &request, armed),
-        Reply::Refused(refusal) => Err(Trouble::Refused(refusal.to_string())),
-        _ => Err(Trouble::OtherReply),
-    }
-}
-
-/// Carries out the armed crash, and judges it from outside.
-fn crash(env: &Env, server: Client<PksTest>, request: &Request, armed: Armed) -> Result<Outcome, Trouble> {
     let inspect: Inspect = env.capability("inspect")?;
-    let reply = server.call(request);
-    let report = inspect.fault(0)?;
-    let call = match &reply {
-        Ok(reply) => Ok(reply),
-        Err(CallError::Failed(error) | CallError::Refused(error)) => Err(*error),
-        Err(CallError::BadReply) => Err(Error::Malformed),
-    };
-    Ok(armed.verdict(call, report.as_ref(), answers(server)).judged(CRASH))
-}
-
-/// Whether the server answers within the time that a restart may take.
-fn answers(server: Client<PksTest>) -> bool {
-    let deadline = Instant::after(RESTART);
-    while Instant::now() < deadline {
-        if matches!(server.call_until(&Request::List { from: 0 }, deadline), Ok(Reply::Listing(_))) {
-            return true;
-        }
-        if time::sleep(LOOK).is_err() {
-            return false;
-        }
-    }
-    false
+    pks_test::run(&env.client::<PksTest>()?, inspect, name).map_err(|error| match error {
+        RunError::Call(error) => Trouble::Call(error),
+        RunError::Refused(refusal) => Trouble::Refused(refusal.to_string()),
+        RunError::Unexpected => Trouble::OtherReply,
+    })
 }

@@ -82,8 +82,9 @@ impl Session {
             if let Err(trouble) = outcome {
                 let _ = writeln!(self.screen, "{text}: {trouble}");
             }
+            // The next command may take its time.
+            self.screen.flush();
         }
-        self.screen.flush();
     }
 
     fn execute(&mut self, command: Command<'_>) -> Result<(), Trouble> {

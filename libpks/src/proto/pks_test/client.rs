@@ -8,6 +8,8 @@ use crate::rt::{CallError, Client, Inspect, Instant, time};
 
 /// How long the supervisor may take to start the server again after the crash.
 const RESTART: Duration = Duration::from_secs(10);
+/// How long a server may take to accept a request. One that was stopped never does.
+pub const ACCEPTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether the server answers again.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -32,7 +34,7 @@ pub enum RunError {
 /// See [`RunError`]. A server that dies in a scenario other than the crash is [`RunError::Call`].
 pub fn run(client: &Client<PksTest>, inspect: Inspect, scenario: &str) -> Result<Outcome, RunError> {
     let request = Request::Run { name: name(scenario) };
-    match client.call(&request).map_err(RunError::Call)? {
+    match client.call_until(&request, Instant::after(ACCEPTED_WITHIN)).map_err(RunError::Call)? {
         Reply::Done(outcome) => Ok(outcome.judged(scenario)),
         Reply::Armed(armed) if scenario == CRASH => {
             crash(client, inspect, &request, armed).map(|outcome| outcome.judged(scenario))
@@ -49,7 +51,7 @@ fn crash(
     armed: Armed,
 ) -> Result<Outcome, RunError> {
     let asked_ns = Instant::now().as_nanos();
-    let call = match client.call(request) {
+    let call = match client.call_until(request, Instant::after(ACCEPTED_WITHIN)) {
         Ok(reply) => Ok(reply),
         Err(CallError::Failed(error)) => Err(error),
         Err(error) => return Err(RunError::Call(error)),
