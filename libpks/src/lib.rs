@@ -14,10 +14,10 @@ extern crate alloc;
 pub mod abi;
 pub mod bundle;
 pub mod cap;
-#[cfg(any(feature = "alloc", test))]
-pub mod manifest;
 pub mod elf;
 pub mod frames;
+#[cfg(any(feature = "alloc", test))]
+pub mod manifest;
 pub mod pkey;
 pub mod proto;
 #[cfg(any(feature = "rt", test))]

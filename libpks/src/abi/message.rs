@@ -91,7 +91,10 @@ impl Info {
     /// Whether a sender may say this: sizes in range, no reserved bit set, no error.
     pub const fn is_valid(self) -> bool {
         let n = self.capabilities();
-        if self.0 & 0xffff_ffff_0008_e000 != 0 || self.bytes() > super::layout::IPC_BUFFER_BYTES || n > MAX_TRANSFERS {
+        if self.0 & 0xffff_ffff_0008_e000 != 0
+            || self.bytes() > super::layout::IPC_BUFFER_BYTES
+            || n > MAX_TRANSFERS
+        {
             return false;
         }
         if n < MAX_TRANSFERS && self.0 >> (20 + 3 * n) != 0 {
@@ -166,7 +169,9 @@ mod tests {
 
     #[test]
     fn info_from_a_domain_is_checked() {
-        for raw in [1 << 13, 4097, 5 << 16, 1 << 19, 1 << 20, 1 << 16 | 3 << 20, 1 << 16 | 1 << 23, 1 << 32, 1 << 63] {
+        for raw in
+            [1 << 13, 4097, 5 << 16, 1 << 19, 1 << 20, 1 << 16 | 3 << 20, 1 << 16 | 1 << 23, 1 << 32, 1 << 63]
+        {
             assert!(!Info::from_raw(raw).is_valid(), "{raw:#x}");
         }
     }
@@ -175,9 +180,18 @@ mod tests {
     fn modes_and_narrowing_survive_the_register() {
         let copy = Transfer { mode: TransferMode::Copy, read_only: false };
         let take = Transfer { mode: TransferMode::Move, read_only: false };
-        let info = Info::default().with_transfer(take).unwrap().with_transfer(LEND).unwrap().with_transfer(copy).unwrap();
+        let info = Info::default()
+            .with_transfer(take)
+            .unwrap()
+            .with_transfer(LEND)
+            .unwrap()
+            .with_transfer(copy)
+            .unwrap();
         let info = Info::from_raw(info.raw());
-        assert_eq!([info.transfer(0), info.transfer(1), info.transfer(2), info.transfer(3)], [Some(take), Some(LEND), Some(copy), None]);
+        assert_eq!(
+            [info.transfer(0), info.transfer(1), info.transfer(2), info.transfer(3)],
+            [Some(take), Some(LEND), Some(copy), None]
+        );
         assert_eq!([Transfer::word(0), Transfer::word(3)], [7, 4]);
     }
 }

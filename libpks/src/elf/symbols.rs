@@ -33,7 +33,8 @@ fn symbol_table(file: &[u8]) -> Option<(&[u8], &[u8])> {
         if n < u32::from(count) { range(file, at, SECTION_HEADER) } else { None }
     };
     let content = |header: &[u8]| range(file, u64_at(header, 24)?, u64_at(header, 32)?);
-    let table = (0..u32::from(count)).filter_map(header).find(|header| u32_at(header, 4) == Some(SHT_SYMTAB))?;
+    let table =
+        (0..u32::from(count)).filter_map(header).find(|header| u32_at(header, 4) == Some(SHT_SYMTAB))?;
     let names = header(u32_at(table, 40)?)?;
     Some((content(table)?, content(names)?))
 }
