@@ -4,9 +4,9 @@
 
 use core::arch::asm;
 
-use libpks::abi::layout::{GATE_SYSCALL, KERNEL_BASE};
+use libpks::abi::layout::{GATE_CALL, GATE_SYSCALL, KERNEL_BASE};
 use libpks::abi::message::Info;
-use libpks::rt::Error;
+use libpks::rt::{Error, Handle};
 
 /// An instruction that returns: RET.
 const RETURN: u64 = 0xc3c3_c3c3_c3c3_c3c3;
@@ -14,10 +14,12 @@ const RETURN: u64 = 0xc3c3_c3c3_c3c3_c3c3;
 const GATE_BYTES: u64 = 0x80;
 
 /// Commits a crime; `None` if it is not one of these. What comes back was not stopped, or was refused.
-pub(crate) fn commit(name: &str, target: u64) -> Option<Result<(), Error>> {
+pub(crate) fn commit(name: &str, target: u64, server: Handle) -> Option<Result<(), Error>> {
     match name {
-        "read_foreign_memory" | "read_kernel_memory" => drop(read(target)),
-        "write_foreign_memory" | "write_kernel_memory" | "write_kernel_text" => write(target, 0x6372_696d),
+        "read_foreign_memory" | "read_kernel_memory" | "read_kernel_text" => drop(read(target)),
+        "write_foreign_memory" | "write_kernel_memory" | "write_kernel_text" | "write_open_constants" => {
+            write(target, 0x6372_696d);
+        }
         "write_own_text" => write(commit as *const () as u64, RETURN),
         "execute_data" => execute_data(),
         "execute_stack" => {
@@ -38,6 +40,7 @@ pub(crate) fn commit(name: &str, target: u64) -> Option<Result<(), Error>> {
         "breakpoint" => unsafe { asm!("int3", options(nostack)) },
         "panic" => panic!("on request"),
         "wrong_syscall" => return Some(wrong_syscalls()),
+        "oversized_message" => return Some(oversized_messages(server)),
         _ => return None,
     }
     Some(Ok(()))
@@ -101,7 +104,7 @@ fn divide_by_zero() {
 fn wrong_syscalls() -> Result<(), Error> {
     let mut last = Ok(());
     for number in [8, 99, 255, 256, 1 << 31, 1 << 32, u64::MAX] {
-        last = syscall(number);
+        last = through(GATE_SYSCALL, number, 0);
         if last != Err(Error::NoSuchSyscall) {
             return last;
         }
@@ -109,9 +112,22 @@ fn wrong_syscalls() -> Result<(), Error> {
     last
 }
 
-/// An operation of the kernel by its bare number, with registers full of noise.
-fn syscall(number: u64) -> Result<(), Error> {
-    let info: u64;
+/// Calls a server with an information word that no message has: one byte too many, all bits of the size, a capability
+/// too many, reserved bits, an error; gives the error if it is the same for all.
+fn oversized_messages(server: Handle) -> Result<(), Error> {
+    let mut last = Ok(());
+    for info in [4097, 0x1fff, 5 << 16, 7 << 16, 1 << 13, 1 << 15, 1 << 19, 1 << 32, u64::MAX] {
+        last = through(GATE_CALL, server.raw(), info);
+        if last != Err(Error::BadMessage) {
+            return last;
+        }
+    }
+    last
+}
+
+/// Through a gate with a bare handle or number and a bare information word, all other registers full of noise.
+fn through(gate: u64, target: u64, info: u64) -> Result<(), Error> {
+    let answer: u64;
     // SAFETY: the gate's address is fixed by the ABI; it changes the listed registers and no memory but the IPC
     // buffer, which nobody refers to. RBX and RBP, which cannot be listed, are saved on the stack.
     unsafe {
@@ -122,9 +138,9 @@ fn syscall(number: u64) -> Result<(), Error> {
             "call rax",
             "pop rbp",
             "pop rbx",
-            inout("rax") GATE_SYSCALL => _,
-            inout("r15") number => _,
-            inout("r11") 0_u64 => info,
+            inout("rax") gate => _,
+            inout("r15") target => _,
+            inout("r11") info => answer,
             inout("rdi") u64::MAX => _,
             inout("rsi") u64::MAX => _,
             inout("r8") u64::MAX => _,
@@ -137,5 +153,5 @@ fn syscall(number: u64) -> Result<(), Error> {
             out("rdx") _,
         );
     }
-    Info::from_raw(info).result()
+    Info::from_raw(answer).result()
 }

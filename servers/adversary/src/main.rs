@@ -11,7 +11,7 @@ mod crimes;
 mod excess;
 
 use libpks::proto::adversary::{Adversary, Reply, Request};
-use libpks::rt::{Caller, Endpoint, Env, EnvError, Server, serve};
+use libpks::rt::{Caller, Capability, Endpoint, Env, EnvError, Server, serve};
 
 libpks::server_main!(main);
 
@@ -27,7 +27,8 @@ impl Server for Criminal {
 
     fn handle(&mut self, _: &mut Caller, request: Request) -> Reply {
         let Request::Commit { name, target } = request;
-        match crimes::commit(&name, target).or_else(|| excess::commit(&name, self.console, self.priority)) {
+        let by_force = crimes::commit(&name, target, self.console.handle());
+        match by_force.or_else(|| excess::commit(&name, self.console, self.priority)) {
             Some(Ok(())) => Reply::Succeeded,
             Some(Err(error)) => Reply::Refused(error),
             None => Reply::UnknownCrime,

@@ -24,6 +24,8 @@ const SUCCESS: u64 = 0x10;
 const FAILURE: u64 = 0x11;
 /// Pages of the kernel's image that are looked through.
 const KERNEL_PAGES: u64 = 4096;
+/// The bit that lets a page be written (Intel SDM vol. 3A, table 4-20).
+const WRITABLE: u64 = 2;
 /// What lies where crimes against this domain aim.
 const INTACT: u64 = 0x7465_7374_6c69_6e6b;
 
@@ -176,17 +178,18 @@ impl Agent {
             Aim::Nothing => Some(0),
             Aim::Caller => Some((&raw const *variable).expose_provenance() as u64),
             Aim::KernelText => Some(KERNEL_BASE),
-            Aim::KernelData => {
-                let mut pages = (0..KERNEL_PAGES).map(|page| KERNEL_BASE + page * PAGE);
-                pages.find(|address| self.is_kernel_data(*address))
-            }
+            Aim::KernelData => self.kernel_page(Pkey::KERNEL, WRITABLE),
+            Aim::OpenConstants => self.kernel_page(Pkey::OPEN, 0),
         }
     }
 
-    /// Whether writable data of the kernel is mapped there (bit 1 of the leaf: Intel SDM vol. 3A, table 4-20).
-    fn is_kernel_data(&self, address: u64) -> bool {
-        let leaf = self.self_test.run(SelfTestOp::WalkPageTable, [address, 0, 0, 0, 0]);
-        leaf.is_ok_and(|[entry, ..]| entry & 2 != 0 && Some(pte_key(entry)) == Pkey::new(1))
+    /// The first page of the kernel's image under this key that is writable or is not.
+    fn kernel_page(&self, key: Pkey, writable: u64) -> Option<u64> {
+        let is_so = |address: &u64| {
+            let leaf = self.self_test.run(SelfTestOp::WalkPageTable, [*address, 0, 0, 0, 0]);
+            leaf.is_ok_and(|[entry, ..]| entry & WRITABLE == writable && pte_key(entry) == key)
+        };
+        (0..KERNEL_PAGES).map(|page| KERNEL_BASE + page * PAGE).find(is_so)
     }
 
     /// A new adversary for the next crime; what the last one left running ends.

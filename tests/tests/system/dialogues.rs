@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use image::qemu::{Loader, Machine};
 use tests::failure::{Failure, check};
@@ -13,7 +13,8 @@ use tests::plan::{End, Ending, Exercise, Plan, Running};
 
 use crate::lab::Lab;
 
-const PROMPT: &str = "pks> ";
+/// What the shell says when it is ready.
+pub(crate) const PROMPT: &str = "pks> ";
 const SOON: Duration = Duration::from_secs(10);
 /// What it may take until the shell is there.
 const READY: Duration = Duration::from_secs(30);
@@ -119,18 +120,28 @@ fn without_keys(lab: &Arc<Lab>) -> Plan {
 }
 
 /// Types a line.
-fn say(running: &mut Running, line: &str) -> Result<(), Failure> {
+pub(crate) fn say(running: &mut Running, line: &str) -> Result<(), Failure> {
     running.console.send(line)?;
     running.console.send("\r")
 }
 
 /// Everything that is said until all commands before have been carried out.
 fn until_mark(running: &mut Running) -> Result<String, Failure> {
+    until_mark_within(running, 6 * SOON)
+}
+
+fn until_mark_within(running: &mut Running, limit: Duration) -> Result<String, Failure> {
     static MARKS: AtomicU32 = AtomicU32::new(0);
     let mark = format!("end-of-answer-{}", MARKS.fetch_add(1, Ordering::Relaxed));
     say(running, &format!("echo {mark}"))?;
     // At the start of a line: behind `echo` it is only what was typed.
-    running.console.expect(&format!("\n{mark}\n"), 6 * SOON)
+    running.console.expect(&format!("\n{mark}\n"), limit)
+}
+
+/// Types a line, and gives what is said until it has been carried out.
+pub(crate) fn ask(running: &mut Running, line: &str) -> Result<String, Failure> {
+    say(running, line)?;
+    until_mark(running)
 }
 
 /// Types a line; all of `words` must come in the answer.
@@ -138,23 +149,27 @@ fn exchange(name: &str, line: &'static str, words: &'static [&'static str]) -> E
     assert!(words.iter().all(|word| !line.contains(word)), "the echo of {line:?} would do");
     Exercise::new(name, move |running| {
         running.console.saw(PROMPT, READY)?;
-        say(running, line)?;
-        let answer = until_mark(running)?;
+        let answer = ask(running, line)?;
         let missing = words.iter().find(|word| !answer.contains(**word));
         check(missing.is_none(), || format!("no {missing:?} in the answer to {line:?}: {answer}"))
     })
 }
 
-/// Types noise and gives the line up; the next command is carried out. What is typed too fast may get lost.
+/// Types noise and gives the line up; the next command is carried out. What is typed too fast may get lost, so the
+/// line is given up until the shell answers again.
 fn noise(name: &str, noise: String) -> Exercise {
     Exercise::new(name, move |running: &mut Running| {
         running.console.saw(PROMPT, READY)?;
         running.console.send(&noise)?;
-        std::thread::sleep(Duration::from_millis(300));
-        running.console.send("\r\r\x03")?;
-        std::thread::sleep(Duration::from_millis(300));
-        say(running, "help")?;
-        let answer = until_mark(running)?;
+        let begun = Instant::now();
+        loop {
+            running.console.send("\r\x03")?;
+            match until_mark_within(running, Duration::from_secs(2)) {
+                Err(Failure::TimedOut { .. }) if begun.elapsed() < READY => {}
+                other => break other.map(drop)?,
+            }
+        }
+        let answer = ask(running, "help")?;
         check(answer.contains("this list"), || format!("no help in {answer}"))
     })
 }

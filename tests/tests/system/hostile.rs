@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use image::qemu::{Loader, Machine};
 use libpks::abi::name;
+use libpks::elf::NOTE_NAME;
 use libpks::proto::adversary::{CRIMES, Crime};
 use libpks::proto::testlink::{Action, Reply, Request};
 use tests::failure::{Failure, check};
 use tests::plan::{BootFn, End, Ending, Exercise, Plan, Running};
 
+use crate::dialogues::{PROMPT, ask, say};
 use crate::lab::Lab;
-use crate::scenarios::{EXCHANGE, live_domains};
+use crate::scenarios::{self, EXCHANGE, live_domains};
 
 /// What it may take until the console says what is wrong.
 const SOON: Duration = Duration::from_secs(30);
@@ -21,42 +23,65 @@ const CRIME: Duration = Duration::from_secs(30);
 /// The server whose module is spoilt. The rest must go on without it.
 const VICTIM: &str = "pks_test";
 
+/// What the kernel says when no domain is left.
+const DESERTED: &str = "nobody is left to start another";
+
 /// All hostile boots.
 pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
     let mut plans = vec![
-        module(lab, "missing_module", |_| None),
-        module(lab, "empty_module", |_| Some(Vec::new())),
-        module(lab, "truncated_module", |mut bytes| {
+        module(lab, "missing_module", "no capability `module:pks_test`", |_| None),
+        module(lab, "empty_module", "not an ELF file", |_| Some(Vec::new())),
+        module(lab, "truncated_module", "is not in the file", |mut bytes| {
             bytes.truncate(bytes.len() / 2);
             Some(bytes)
         }),
-        module(lab, "module_without_magic", |mut bytes| {
+        module(lab, "module_without_magic", "not an ELF file", |mut bytes| {
             bytes[0] ^= 0xff;
             Some(bytes)
         }),
-        module(lab, "module_with_wrong_entry", |mut bytes| {
+        module(lab, "module_of_zeros", "not an ELF file", |bytes| Some(vec![0; bytes.len()])),
+        module(lab, "module_with_wrong_entry", "entry point is not in executable code", |mut bytes| {
             // e_entry of the ELF header (System V ABI, figure 4-3).
             bytes[24..32].copy_from_slice(&0xffff_ffff_8000_0000_u64.to_le_bytes());
             Some(bytes)
         }),
-        module(lab, "module_of_zeros", |bytes| Some(vec![0; bytes.len()])),
-    ];
-    plans.push(unbootable("too_little_memory", lab.boots(machine().memory_mib(8)), &["memory"]));
-    plans.push(unbootable(
-        "corrupt_manifest",
-        lab.boots_with(machine(), "manifest", |mut bytes| {
-            bytes.truncate(bytes.len() - 1);
+        module(lab, "module_to_write_and_execute", "is writable and executable", |mut bytes| {
+            // p_flags of the second program header: PF_R, PF_W, PF_X. The headers follow the ELF header of 64 bytes.
+            bytes[64 + 56 + 4] = 7;
             Some(bytes)
         }),
-        &["manifest"],
-    ));
-    plans.push(unbootable(
-        "missing_manifest",
-        lab.boots_with(machine(), "manifest", |_| None),
-        &["manifest"],
-    ));
-    plans.push(unbootable("missing_init", lab.boots_with(machine(), "init", |_| None), &["init"]));
-    plans.push(unbootable("no_acpi", lab.boots(machine().extra(["-machine", "acpi=off"])), &["ACPI"]));
+        module(lab, "module_for_another_abi", "built for ABI 77", |mut bytes| {
+            // The note's owner fills 12 bytes with the zeros behind it, then comes the version.
+            let note = bytes.windows(NOTE_NAME.len()).position(|window| window == NOTE_NAME)?;
+            bytes[note + NOTE_NAME.len().next_multiple_of(4)] = 77;
+            Some(bytes)
+        }),
+    ];
+    let cut_manifest = lab.boots_with(machine(), "manifest", |mut bytes| {
+        bytes.truncate(bytes.len() - 1);
+        Some(bytes)
+    });
+    plans.extend([
+        unbootable(
+            "too_little_memory",
+            lab.boots(machine().memory_mib(8)),
+            &["init does not start: memory quota exceeded"],
+        ),
+        unbootable("corrupt_manifest", cut_manifest, &["manifest is malformed", DESERTED]),
+        unbootable(
+            "missing_manifest",
+            lab.boots_with(machine(), "manifest", |_| None),
+            &["no capability `module:manifest`", DESERTED],
+        ),
+        unbootable(
+            "missing_init",
+            lab.boots_with(machine(), "init", |_| None),
+            &["init does not start: not found"],
+        ),
+        little_memory(lab),
+        no_acpi(lab),
+        old_acpi(lab),
+    ]);
     plans.extend([1, 4].map(|cpus| adversary(lab, cpus)));
     plans
 }
@@ -69,11 +94,14 @@ fn machine() -> Machine {
 fn module(
     lab: &Arc<Lab>,
     case: &str,
+    reason: &'static str,
     change_fn: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> Plan {
     let exercises = vec![
-        Exercise::new("is_refused_with_a_reason", |running: &mut Running| {
-            running.console.expect(VICTIM, SOON)?;
+        Exercise::new("is_refused_with_a_reason", move |running: &mut Running| {
+            let said = running.console.expect(&format!("`{VICTIM}` does not start: "), SOON)?;
+            let said = said + &running.console.expect("\n", SOON)?;
+            check(said.contains(reason), || format!("no {reason:?} in {said:?}"))?;
             let live = live_domains(running)?;
             check(live.iter().all(|domain| domain.name != VICTIM), || format!("it runs: {live:?}"))
         }),
@@ -105,6 +133,51 @@ fn unbootable(name: &str, boot_fn: BootFn, words: &'static [&'static str]) -> Pl
     let mut plan = Plan::new(format!("hostile_{name}"), boot_fn, Ending::Exit(End::Panic), vec![exercise]);
     plan.ready_limit = None;
     plan
+}
+
+/// Memory for some servers: the others are refused with the reason, and the shell works.
+fn little_memory(lab: &Arc<Lab>) -> Plan {
+    let exercise = Exercise::new("starts_what_fits", |running: &mut Running| {
+        let refused = format!("`{VICTIM}` does not start: no domain: memory quota exceeded");
+        running.console.expect(&refused, SOON)?;
+        running.console.expect(PROMPT, SOON)?;
+        let said = ask(running, "domains")?;
+        let row = |name: &str| said.lines().find(|line| line.contains(&format!(" {name} "))).unwrap_or("");
+        check(row("shell").contains("running") && row(VICTIM).contains("refused"), || said.clone())?;
+        let said = ask(running, "pks run S2_single")?;
+        check(said.contains("timed out"), || format!("no error in {said:?}"))?;
+        say(running, "poweroff")
+    });
+    let boot_fn = lab.boots(machine().memory_mib(24));
+    let mut plan = Plan::new("hostile_little_memory", boot_fn, Ending::Exit(End::PowerOff), vec![exercise]);
+    plan.ready_limit = None;
+    plan
+}
+
+/// Firmware without any ACPI table (qboot brings none of its own): a warning, and all but the power switch works.
+fn no_acpi(lab: &Arc<Lab>) -> Plan {
+    let warns = Exercise::new("is_told_and_assumed", |running: &mut Running| {
+        running.console.saw("no tables: the usual PC is assumed, and it cannot be turned off", SOON)
+    });
+    let stays = Exercise::new("poweroff_is_refused", |running: &mut Running| {
+        running.console.saw(PROMPT, SOON)?;
+        let said = ask(running, "poweroff")?;
+        check(said.contains("poweroff: unsupported"), || format!("no error in {said:?}"))
+    });
+    without_acpi(lab, "no_acpi", &["-bios", "qboot.rom"], vec![warns, stays])
+}
+
+/// QEMU gives no tables, and its BIOS makes up some of ACPI 1.0, whose FADT is shorter than today's.
+fn old_acpi(lab: &Arc<Lab>) -> Plan {
+    let boots = Exercise::new("prompt_appears", |running: &mut Running| running.console.saw(PROMPT, SOON));
+    without_acpi(lab, "old_acpi", &[], vec![boots])
+}
+
+fn without_acpi(lab: &Arc<Lab>, case: &str, more: &[&str], mut exercises: Vec<Exercise>) -> Plan {
+    let machine = machine().extra(["-machine", "acpi=off"]).extra(more.iter().copied());
+    // Preemption and a server's restart need the timer and the interrupt lines.
+    exercises.extend(scenarios::some(&["S2_single", "S4_context_switch", "S9_crash", "P19_audit"]));
+    Plan::new(format!("hostile_{case}"), lab.boots(machine), Ending::Closing, exercises)
 }
 
 /// Every crime that the adversary knows, with 1 and with 4 CPUs; afterwards everyone else still runs.

@@ -14,18 +14,18 @@ use crate::scenarios;
 /// What a boot may take with UEFI firmware, which is slow under emulation.
 const READY_UEFI: Duration = Duration::from_secs(90);
 
+/// CPUs, page-table levels and memory in MiB: every value with every other value, the least machine and the most.
+const MACHINES: [(u32, u8, u64); 5] = [(4, 5, 4096), (4, 4, 4096), (4, 5, 128), (1, 5, 4096), (1, 4, 128)];
+
 /// All machines on which the whole suite of scenarios runs.
 pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
     let mut plans = Vec::new();
-    for cpus in [4, 1] {
-        for (levels, paging) in [(4, Paging::Four), (5, Paging::Five)] {
-            for memory_mib in [128, 4096] {
-                let machine = Machine::new(Loader::Direct).cpus(cpus).paging(paging).memory_mib(memory_mib);
-                let memory = if memory_mib == 4096 { "4G" } else { "128M" };
-                let name = format!("cpus{cpus}_paging{levels}_mem{memory}");
-                plans.push(plan(lab, &name, machine, levels, Isolation::Pks));
-            }
-        }
+    for (cpus, levels, memory_mib) in MACHINES {
+        let paging = if levels == 5 { Paging::Five } else { Paging::Four };
+        let machine = Machine::new(Loader::Direct).cpus(cpus).paging(paging).memory_mib(memory_mib);
+        let memory = if memory_mib == 4096 { "4G" } else { "128M" };
+        let name = format!("cpus{cpus}_paging{levels}_mem{memory}");
+        plans.push(plan(lab, &name, machine, levels, Isolation::Pks));
     }
     let without = Machine::new(Loader::Direct).cpus(2).cpu("qemu64");
     plans.push(plan(lab, "no_pks", without, 4, Isolation::None));

@@ -27,6 +27,13 @@ pub(crate) fn all(isolation: Isolation) -> impl Iterator<Item = Exercise> {
     })
 }
 
+/// Those of [`all`] that have one of these names, on a machine with keys.
+pub(crate) fn some(names: &'static [&'static str]) -> impl Iterator<Item = Exercise> {
+    let known = |name: &&str| SCENARIOS.iter().any(|scenario| scenario.name == *name);
+    assert!(names.iter().all(known), "a scenario of {names:?} does not exist");
+    all(Isolation::Pks).filter(|exercise| names.contains(&exercise.name.as_str()))
+}
+
 fn run(running: &mut Running, scenario: &Scenario, expected: Verdict) -> Result<(), Failure> {
     let request = Request::Run { name: name(scenario.name) };
     let outcome = match running.link.ask(&request, SCENARIO)? {
