@@ -70,6 +70,25 @@ impl Kernel {
         })
     }
 
+    /// Gives the first capability to a new object that is a part of another: it goes when `part_of` is revoked.
+    ///
+    /// # Errors
+    /// As [`Kernel::give_root`].
+    pub(crate) fn give_part(
+        &mut self,
+        owner: Owner,
+        part_of: u64,
+        object: ObjectId,
+        rights: CapRights,
+    ) -> Result<Handle, Error> {
+        let capability = Capability { object, rights, badge: 0 };
+        let inserted = self.caps.insert_below(owner, Handle::from_raw(part_of), capability);
+        inserted.map_err(|error| {
+            self.drop_reference(object);
+            error.into()
+        })
+    }
+
     /// Derives a capability for a domain. If it is one to a region, the region's holders grow first, so that it never
     /// comes without the key for it.
     ///
@@ -172,7 +191,7 @@ impl Kernel {
     }
 
     /// Before a domain gets a capability to a region: it becomes a holder.
-    fn widen(&mut self, object: ObjectId, to: Owner, rights: CapRights) -> Result<(), Error> {
+    pub(crate) fn widen(&mut self, object: ObjectId, to: Owner, rights: CapRights) -> Result<(), Error> {
         if object.kind != ObjectKind::Region {
             return Ok(());
         }
@@ -196,9 +215,12 @@ impl Kernel {
     }
 
     /// After a domain may have lost a capability.
-    fn narrow(&mut self, object: ObjectId, owner: Owner) {
-        if object.kind == ObjectKind::Region {
-            self.narrow_holder(Ref::of(object), owner);
+    pub(crate) fn narrow(&mut self, object: ObjectId, owner: Owner) {
+        match object.kind {
+            ObjectKind::Region => self.narrow_holder(Ref::of(object), owner),
+            ObjectKind::IrqLine => self.narrow_line(object, owner),
+            ObjectKind::Notification => self.narrow_waiters(Ref::of(object), owner),
+            _ => {}
         }
     }
 
@@ -222,13 +244,14 @@ impl Kernel {
             ObjectKind::Region => self.regions.get_mut(Ref::of(object)).map(|it| &mut it.refs),
             ObjectKind::IoPorts => self.ports.get_mut(Ref::of(object)).map(|it| &mut it.refs),
             ObjectKind::Key => self.pooled_keys.get_mut(Ref::of(object)).map(|it| &mut it.refs),
+            ObjectKind::IrqLine => self.line_references(object.index),
             _ => None,
         }
     }
 
     /// One capability fewer names an object.
     fn drop_reference(&mut self, object: ObjectId) {
-        let Some(refs) = self.references(object) else { return self.drop_line(object) };
+        let Some(refs) = self.references(object) else { return };
         *refs = refs.saturating_sub(1);
         if *refs > 0 {
             return;
@@ -241,14 +264,8 @@ impl Kernel {
             ObjectKind::Region => self.destroy_region(Ref::of(object)),
             ObjectKind::IoPorts => drop(self.ports.remove(Ref::of(object))),
             ObjectKind::Key => self.drop_pooled_key_if_unused(Ref::of(object)),
+            ObjectKind::IrqLine => self.release_line(object.index),
             _ => {}
-        }
-    }
-
-    /// An interrupt line whose capability has gone is masked and can be handed out again.
-    fn drop_line(&mut self, object: ObjectId) {
-        if object.kind == ObjectKind::IrqLine {
-            self.release_line(object.index);
         }
     }
 

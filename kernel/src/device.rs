@@ -3,9 +3,12 @@
 use crate::arch::apic::VECTOR_LINES;
 use crate::arch::insn;
 use crate::arch::ioapic::LINES;
+use crate::domain::Domain;
 use crate::ipc::Signal;
+use crate::object::Ref;
 use crate::state::Kernel;
 use libpks::abi::Error;
+use libpks::cap::{CapRights, ObjectId, Owner};
 
 /// The object number of the capability to all lines, from which single ones are derived.
 pub(crate) const ALL_LINES: u32 = u32::MAX;
@@ -39,8 +42,10 @@ const FORBIDDEN: [(u16, u16); 11] = [
 /// What a line's interrupt does.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
-    taken: bool,
-    bound: Option<Signal>,
+    /// Capabilities that name it.
+    refs: u32,
+    /// What is signalled, and for which domain.
+    bound: Option<(Signal, Ref<Domain>)>,
 }
 
 /// All lines.
@@ -74,8 +79,11 @@ impl PortRange {
     /// The port, if an access of this width lies in the range.
     fn checked(&self, port: u64, width: u64) -> Result<u16, Error> {
         let port = u16::try_from(port).map_err(|_| Error::InvalidArgument)?;
+        if !matches!(width, 1 | 2 | 4) {
+            return Err(Error::InvalidArgument);
+        }
         let end = u64::from(port) + width - 1;
-        let allowed = matches!(width, 1 | 2 | 4) && port >= self.first && end <= u64::from(self.last);
+        let allowed = port >= self.first && end <= u64::from(self.last);
         // The range of all ports is there to be divided, not to be used.
         let everything = self.first == 0 && self.last == u16::MAX;
         if allowed && !everything { Ok(port) } else { Err(Error::InvalidArgument) }
@@ -86,7 +94,7 @@ impl PortRange {
     /// # Errors
     /// `InvalidArgument` if the range does not hold it, or for a width other than 1, 2, 4.
     pub(crate) fn read(&self, port: u64, width: u64) -> Result<u64, Error> {
-        let port = self.checked(port, width.max(1))?;
+        let port = self.checked(port, width)?;
         // SAFETY: the range holds no port that reaches memory or the machine's controllers; what the device makes of
         // the access is the driver's affair.
         unsafe {
@@ -103,7 +111,7 @@ impl PortRange {
     /// # Errors
     /// As [`PortRange::read`].
     pub(crate) fn write(&self, port: u64, width: u64, value: u64) -> Result<(), Error> {
-        let port = self.checked(port, width.max(1))?;
+        let port = self.checked(port, width)?;
         // SAFETY: as in `read`.
         unsafe {
             match width {
@@ -125,27 +133,55 @@ impl Kernel {
         let number =
             u8::try_from(line).ok().filter(|&line| self.io_apics.has(line)).ok_or(Error::InvalidArgument)?;
         let line = &mut self.lines.0[usize::from(number)];
-        if line.taken {
+        if line.refs > 0 {
             return Err(Error::Busy);
         }
-        line.taken = true;
+        line.refs = 1;
         Ok(u32::from(number))
     }
 
-    /// The capability to a line has gone.
+    /// How many capabilities name a line; `None` for that of all lines.
+    pub(crate) fn line_references(&mut self, line: u32) -> Option<&mut u32> {
+        self.lines.0.get_mut(line as usize).map(|books| &mut books.refs)
+    }
+
+    /// The last capability to a line has gone.
     pub(crate) fn release_line(&mut self, line: u32) {
+        self.unbind_line(line);
+    }
+
+    /// Routes a line's interrupts to a notification and lets them in.
+    pub(crate) fn bind_line(&mut self, line: u32, domain: Ref<Domain>, signal: Signal) {
+        let apic_id = self.cpu(0).apic_id;
         if let Some(books) = self.lines.0.get_mut(line as usize) {
-            *books = Line::default();
+            books.bound = Some((signal, domain));
+            self.io_apics.set_masked(line as u8, false, apic_id);
+        }
+    }
+
+    fn unbind_line(&mut self, line: u32) {
+        if let Some(books) = self.lines.0.get_mut(line as usize)
+            && books.bound.take().is_some()
+        {
             self.io_apics.set_masked(line as u8, true, 0);
         }
     }
 
-    /// Routes a line's interrupts to a notification and lets them in.
-    pub(crate) fn bind_line(&mut self, line: u32, signal: Signal) {
-        let apic_id = self.cpu(0).apic_id;
-        if let Some(books) = self.lines.0.get_mut(line as usize) {
-            books.bound = Some(signal);
-            self.io_apics.set_masked(line as u8, false, apic_id);
+    /// A domain has ended: nobody serves the devices any more whose interrupts went to it.
+    pub(crate) fn unbind_lines_of(&mut self, domain: Ref<Domain>) {
+        for line in 0..u32::from(LINES) {
+            if self.lines.0[line as usize].bound.is_some_and(|(_, bound)| bound == domain) {
+                self.unbind_line(line);
+            }
+        }
+    }
+
+    /// A domain has lost a capability to a line. Without another one its interrupts are not for it any more.
+    pub(crate) fn narrow_line(&mut self, object: ObjectId, owner: Owner) {
+        let bound = self.lines.0.get(object.index as usize).and_then(|books| books.bound);
+        let theirs = bound.is_some_and(|(_, domain)| domain.number() == owner.0);
+        if theirs && !self.caps.rights_to(owner, object).contains(CapRights::MANAGE) {
+            self.unbind_line(object.index);
         }
     }
 
@@ -163,7 +199,7 @@ impl Kernel {
     /// interrupt would. A line that stays raised is masked until its driver has served the device.
     pub(crate) fn line_interrupt(&mut self, vector: u64) {
         let line = vector.wrapping_sub(u64::from(VECTOR_LINES)) as usize;
-        let Some(signal) = self.lines.0.get(line).and_then(|books| books.bound) else { return };
+        let Some((signal, _)) = self.lines.0.get(line).and_then(|books| books.bound) else { return };
         if self.io_apics.is_level(line as u8) {
             self.io_apics.set_masked(line as u8, true, 0);
         }

@@ -79,6 +79,8 @@ impl Kernel {
             .on_fault
             .filter(|signal| self.notifications.get(signal.notification).is_some());
         let heard = heard.filter(|_| claimed.is_none());
+        // It was asked for a domain's own threads. In a call they run another domain, whose fault is its supervisor's.
+        let heard = heard.filter(|_| self.threads[thread].top.is_none());
         // Whoever asked to hear of it decides what to say of it.
         if heard.is_none() {
             print(&report);
@@ -91,7 +93,7 @@ impl Kernel {
             return;
         }
         self.domains[domain].fault = Some(number);
-        self.end_domain(domain, DomainState::Faulted);
+        self.doom(domain, DomainState::Faulted);
     }
 
     fn report(&self, thread: Ref<Thread>, claimed: Option<(FaultKind, &str)>) -> FaultReport {
@@ -162,7 +164,7 @@ impl Kernel {
                 let region = &self.regions[at];
                 (region.address..region.address + region.pages * PAGE).contains(&address)
             });
-        match region.and_then(|at| self.domains.get(self.regions[at].payer)) {
+        match region.and_then(|at| self.domains.get(self.regions[at].payer.domain)) {
             Some(payer) => payer.name.clone(),
             None => name("kernel"),
         }

@@ -3,7 +3,7 @@
 //! A rights word is never edited in place and never restored from memory: it is derived from the books, again after
 //! every change of them.
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Payer};
 use crate::mem::{self, Mapping, PAGE};
 use crate::object::Ref;
 use crate::state::Kernel;
@@ -19,7 +19,10 @@ pub(crate) struct Region {
     pub(crate) address: u64,
     pub(crate) pages: u64,
     /// Who pays for it.
-    pub(crate) payer: Ref<Domain>,
+    pub(crate) payer: Payer,
+    /// Its neighbours by address.
+    previous: Option<Ref<Region>>,
+    next: Option<Ref<Region>>,
     pub(crate) member: Member,
     /// The key that its pages carry. While its class has no key, that is the kernel's, and nobody reaches it.
     pub(crate) key: Pkey,
@@ -47,6 +50,11 @@ pub(crate) struct PooledKey {
     pub(crate) regions: u32,
 }
 
+/// The most that a thread, or all threads of a domain together, may have open.
+const MAX_OPENINGS: usize = 256;
+/// What an opening costs its domain.
+const OPENING_BYTES: u64 = size_of::<Opening>() as u64;
+
 impl Kernel {
     /// Makes a region of whole pages, zeroed and closed for all. `pooled`: under this key and no other.
     ///
@@ -63,17 +71,12 @@ impl Kernel {
         if pages == 0 || pages > layout::REGIONS_BYTES / PAGE {
             return Err(Error::InvalidArgument);
         }
-        let address = self.next_region;
-        // A guard page behind each region.
-        let end = address + (pages + 1) * PAGE;
-        if end > layout::REGIONS_BASE + layout::REGIONS_BYTES {
-            return Err(Error::LimitReached);
-        }
-        self.charge(payer, pages * PAGE)?;
+        let (previous, address) = self.find_room(pages).ok_or(Error::LimitReached)?;
+        let paid = self.charge_lasting(payer, pages * PAGE)?;
         let region = self
-            .new_region(payer, address, pages, pooled)
-            .inspect_err(|_| self.refund(payer, pages * PAGE))?;
-        self.next_region = end;
+            .new_region(paid, address, pages, pooled)
+            .inspect_err(|_| self.refund_lasting(paid, pages * PAGE))?;
+        self.link_region(region, previous);
         let rights = CapRights::READ | CapRights::WRITE | CapRights::GRANT | CapRights::MANAGE;
         let capability = Capability { object: region.object(ObjectKind::Region), rights, badge: 0 };
         let filled = self.fill_region(region);
@@ -87,15 +90,51 @@ impl Kernel {
         }
     }
 
+    /// The lowest place where so many pages fit, with a guard page behind them, and the region before it.
+    fn find_room(&self, pages: u64) -> Option<(Option<Ref<Region>>, u64)> {
+        let bytes = (pages + 1) * PAGE;
+        let (mut previous, mut address, mut next) = (None, layout::REGIONS_BASE, self.first_region);
+        while let Some(at) = next.filter(|&at| self.regions[at].address - address < bytes) {
+            let Region { address: start, pages, next: behind, .. } = self.regions[at];
+            (previous, address, next) = (Some(at), start + (pages + 1) * PAGE, behind);
+        }
+        let end = layout::REGIONS_BASE + layout::REGIONS_BYTES;
+        (address + bytes <= end).then_some((previous, address))
+    }
+
+    /// Puts a region into the list behind another, or at its head.
+    fn link_region(&mut self, region: Ref<Region>, previous: Option<Ref<Region>>) {
+        let next = match previous {
+            Some(at) => self.regions[at].next.replace(region),
+            None => self.first_region.replace(region),
+        };
+        if let Some(at) = next {
+            self.regions[at].previous = Some(region);
+        }
+        let books = &mut self.regions[region];
+        (books.previous, books.next) = (previous, next);
+    }
+
+    /// Closes the gap in the list that a region left.
+    fn unlink_region(&mut self, region: &Region) {
+        match region.previous {
+            Some(at) => self.regions[at].next = region.next,
+            None => self.first_region = region.next,
+        }
+        if let Some(at) = region.next {
+            self.regions[at].previous = region.previous;
+        }
+    }
+
     /// The books of a new region, in its class.
     fn new_region(
         &mut self,
-        payer: Ref<Domain>,
+        payer: Payer,
         address: u64,
         pages: u64,
         pooled: Option<Ref<PooledKey>>,
     ) -> Result<Ref<Region>, Error> {
-        let owner = Owner(payer.number());
+        let owner = Owner(payer.domain.number());
         let mut member = match pooled {
             Some(at) => self.sharing.join_pinned(owner, Rights::ReadWrite, self.pooled_keys[at].key)?,
             None => self.sharing.join(owner, Rights::ReadWrite)?,
@@ -116,7 +155,9 @@ impl Kernel {
         if let Some(at) = pooled {
             self.pooled_keys[at].regions += 1;
         }
-        Ok(self.regions.insert(Region { address, pages, payer, member, key, pooled, refs: 1 })?)
+        let (previous, next) = (None, None);
+        let region = Region { address, pages, payer, previous, next, member, key, pooled, refs: 1 };
+        Ok(self.regions.insert(region)?)
     }
 
     /// The key for the pages of a region that gets mapped. Without PKS there is only the open one.
@@ -197,6 +238,7 @@ impl Kernel {
     /// The last capability to a region has gone.
     pub(crate) fn destroy_region(&mut self, at: Ref<Region>) {
         let Some(region) = self.regions.remove(at) else { return };
+        self.unlink_region(&region);
         self.unmap_range(region.address, region.pages);
         self.recompute_words();
         self.leave_class(region.member);
@@ -204,7 +246,7 @@ impl Kernel {
             self.pooled_keys[pooled].regions -= 1;
             self.drop_pooled_key_if_unused(pooled);
         }
-        self.refund(region.payer, region.pages * PAGE);
+        self.refund_lasting(region.payer, region.pages * PAGE);
     }
 
     /// A key goes back to the pool when neither a capability nor a region needs it.
@@ -230,17 +272,22 @@ impl Kernel {
         self.invalidate(address, pages);
     }
 
-    /// Puts a region that only its maker holds under a key of the pool.
+    /// Puts a region that only `owner` holds under a key of the pool.
     ///
     /// # Errors
     /// `Busy` if others hold it, or if the key is in use with other holders.
-    pub(crate) fn rekey(&mut self, region: Ref<Region>, pooled: Ref<PooledKey>) -> Result<(), Error> {
-        let owner = Owner(self.regions[region].payer.number());
+    pub(crate) fn rekey(
+        &mut self,
+        owner: Owner,
+        region: Ref<Region>,
+        pooled: Ref<PooledKey>,
+    ) -> Result<(), Error> {
+        let rights = self.caps.rights_to(owner, region.object(ObjectKind::Region)).access();
         let class = self.regions[region].member.class();
         if self.sharing.holders(class).any(|(holder, _)| holder != owner) {
             return Err(Error::Busy);
         }
-        let mut member = self.sharing.join_pinned(owner, Rights::ReadWrite, self.pooled_keys[pooled].key)?;
+        let mut member = self.sharing.join_pinned(owner, rights, self.pooled_keys[pooled].key)?;
         let key = match self.map_class(&mut member) {
             Ok(key) => key,
             Err(error) => {
@@ -294,6 +341,7 @@ impl Kernel {
         if self.sharing.rights(books.member.class(), owner) <= rights {
             return;
         }
+        self.narrow_openings(region, owner, rights);
         if self.set_holder(region, owner, rights).is_ok() {
             return;
         }
@@ -354,6 +402,7 @@ impl Kernel {
         rights: Rights,
     ) -> Result<u64, Error> {
         let domain = self.seat(thread).domain;
+        self.check_openings(self.seat(thread).openings)?;
         let opening = self.new_opening(domain, region, rights)?;
         let next = self.seat_mut(thread).openings.replace(opening);
         self.openings[opening].next = next;
@@ -374,8 +423,28 @@ impl Kernel {
         if self.pks && !member.is_mapped() {
             let key = self.sharing.map(member, &mut self.keys)?;
             self.retag(region, key);
+            // Whoever had it open when it was closed for want of a key has it open again.
+            self.recompute_words();
         }
-        Ok(self.openings.insert(Opening { region, rights, next: None })?)
+        self.charge(domain, OPENING_BYTES)?;
+        let opening = self.openings.insert(Opening { region, rights, next: None });
+        Ok(opening.inspect_err(|_| self.refund(domain, OPENING_BYTES))?)
+    }
+
+    /// Whether a list of openings may grow: a rights word is derived from all of them, under the lock.
+    ///
+    /// # Errors
+    /// `LimitReached`.
+    fn check_openings(&self, first: Option<Ref<Opening>>) -> Result<(), Error> {
+        let next = |at: &Ref<Opening>| self.openings.get(*at)?.next;
+        let count = core::iter::successors(first, next).take(MAX_OPENINGS).count();
+        if count < MAX_OPENINGS { Ok(()) } else { Err(Error::LimitReached) }
+    }
+
+    fn drop_opening(&mut self, domain: Ref<Domain>, at: Ref<Opening>) -> Option<Opening> {
+        let opening = self.openings.remove(at)?;
+        self.refund(domain, OPENING_BYTES);
+        Some(opening)
     }
 
     /// Ends an opening of whoever runs.
@@ -391,7 +460,7 @@ impl Kernel {
                     None => self.seat_mut(thread).openings = next,
                     Some(previous) => self.openings[previous].next = next,
                 }
-                self.openings.remove(opening);
+                self.drop_opening(self.seat(thread).domain, opening);
                 self.recompute_word_of(thread);
                 return Ok(());
             }
@@ -414,10 +483,13 @@ impl Kernel {
         while let Some(opening) = at.filter(|&opening| self.openings[opening].region != region) {
             (previous, at) = (Some(opening), self.openings[opening].next);
         }
+        if at.is_none() && rights > Rights::NoAccess {
+            self.check_openings(self.domains[domain].openings)?;
+        }
         let replacement =
             if rights == Rights::NoAccess { None } else { Some(self.new_opening(domain, region, rights)?) };
         let rest = match at {
-            Some(old) => self.openings.remove(old).and_then(|old| old.next),
+            Some(old) => self.drop_opening(domain, old).and_then(|old| old.next),
             None => None,
         };
         if let Some(new) = replacement {
@@ -432,10 +504,35 @@ impl Kernel {
         Ok(())
     }
 
-    /// Ends all openings of a list.
-    pub(crate) fn drop_openings(&mut self, mut first: Option<Ref<Opening>>) {
+    /// Ends all openings of a list of this domain's.
+    pub(crate) fn drop_openings(&mut self, domain: Ref<Domain>, mut first: Option<Ref<Opening>>) {
         while let Some(opening) = first {
-            first = self.openings.remove(opening).and_then(|opening| opening.next);
+            first = self.drop_opening(domain, opening).and_then(|opening| opening.next);
+        }
+    }
+
+    /// Narrows all openings of a region that a domain has to what it holds of it now. They stay so: what the domain is
+    /// given later does not open by itself what was taken from it.
+    fn narrow_openings(&mut self, region: Ref<Region>, owner: Owner, rights: Rights) {
+        let lists = (0..self.domains.capacity())
+            .filter_map(|number| self.domains.at_number(number))
+            .filter(|domain| domain.number() == owner.0)
+            .map(|domain| self.domains[domain].openings);
+        let homes = (0..self.threads.capacity())
+            .filter_map(|number| self.threads.at_number(number))
+            .map(|at| &self.threads[at].home);
+        let calls = (0..self.activations.capacity())
+            .filter_map(|number| self.activations.at_number(number))
+            .map(|at| &self.activations[at].seat);
+        let seats = homes.chain(calls).filter(|seat| seat.domain.number() == owner.0);
+        for first in lists.chain(seats.map(|seat| seat.openings)) {
+            let mut at = first;
+            while let Some(opening) = at.and_then(|at| self.openings.get_mut(at)) {
+                at = opening.next;
+                if opening.region == region {
+                    opening.rights = opening.rights.min(rights);
+                }
+            }
         }
     }
 

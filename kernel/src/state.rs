@@ -26,6 +26,8 @@ pub(crate) struct Kernel {
     pub(crate) sharing: Sharing<ReservedTable<Slot<Class>>, ReservedTable<Slot<Holder>>>,
     pub(crate) keys: KeyAllocator,
     pub(crate) domains: Objects<Domain>,
+    /// The first of the domains that end when this event is over.
+    pub(crate) doomed: Option<Ref<Domain>>,
     pub(crate) threads: Objects<Thread>,
     /// Places in the table of threads that are kept free: one for each activation.
     pub(crate) spare_threads: u32,
@@ -49,8 +51,8 @@ pub(crate) struct Kernel {
     pub(crate) log_drainer: Option<Ref<Domain>>,
     /// Bytes of the log that the reader was told of.
     pub(crate) log_told: u64,
-    /// First address that no region has used yet.
-    pub(crate) next_region: u64,
+    /// The region with the lowest address.
+    pub(crate) first_region: Option<Ref<Region>>,
 }
 
 impl Kernel {
@@ -68,6 +70,7 @@ impl Kernel {
             sharing: Sharing::new(ReservedTable::new(), ReservedTable::new()),
             keys: KeyAllocator::new(pks),
             domains: Objects::new(),
+            doomed: None,
             threads: Objects::new(),
             spare_threads: 0,
             activations: Objects::new(),
@@ -87,7 +90,7 @@ impl Kernel {
             log_reader: None,
             log_drainer: None,
             log_told: 0,
-            next_region: libpks::abi::layout::REGIONS_BASE,
+            first_region: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Threads, and where in a chain of calls they sit.
 
 use crate::arch::record::{RFLAGS_START, Record};
-use crate::domain::Domain;
+use crate::domain::{Domain, Payer};
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
 use crate::object::Ref;
 use crate::region::Opening;
@@ -73,6 +73,8 @@ pub(crate) enum Ending {
 #[derive(Debug)]
 pub(crate) struct Thread {
     pub(crate) home: Seat,
+    /// Who pays for this object; nobody for those that the kernel made.
+    pub(crate) payer: Option<Payer>,
     /// The call that it is in.
     pub(crate) top: Option<Ref<Activation>>,
     /// How many calls deep it is.
@@ -105,6 +107,7 @@ impl Thread {
     pub(crate) fn new(home: Seat, priority: u8, record: Record) -> Thread {
         Thread {
             home,
+            payer: None,
             top: None,
             depth: 0,
             state: State::Ended,
@@ -150,9 +153,10 @@ impl Kernel {
         }
         self.reserve_thread()?;
         self.spare_threads -= 1;
-        self.charge(domain, THREAD_BYTES)?;
-        let seat =
-            self.create_seat(domain, stack_bytes).inspect_err(|_| self.refund(domain, THREAD_BYTES))?;
+        let payer = self.charge_lasting(domain, THREAD_BYTES)?;
+        let seat = self
+            .create_seat(domain, stack_bytes)
+            .inspect_err(|_| self.refund_lasting(payer, THREAD_BYTES))?;
         let base = context_base(self.domains[domain].base, seat.context);
         let record = Record {
             rip: entry,
@@ -161,7 +165,8 @@ impl Kernel {
             rdi: argument,
             ..Record::default()
         };
-        let thread = self.threads.insert(Thread::new(seat, priority, record))?;
+        let thread = Thread { payer: Some(payer), ..Thread::new(seat, priority, record) };
+        let thread = self.threads.insert(thread)?;
         self.domains[domain].threads += 1;
         Ok(thread)
     }
@@ -181,37 +186,38 @@ impl Kernel {
         self.unlink(thread);
         let books = &mut self.threads[thread];
         (books.ending, books.fault) = (Some(ending), None);
-        let (home, refs, owns_home) = (books.home, books.refs, books.owns_home);
+        let (home, owns_home) = (books.home, books.owns_home);
         while let Some(joiner) = self.threads[thread].joiners.head {
             self.wake(joiner, outcome_of(ending));
         }
-        if !owns_home {
-            self.threads.remove(thread);
-            return;
+        if owns_home {
+            self.release_seat(&home);
+            self.threads[thread].home.openings = None;
         }
-        self.release_seat(&home);
-        self.refund(home.domain, THREAD_BYTES);
-        if refs == 0 {
-            self.threads.remove(thread);
+        self.forget_thread(thread);
+        if !owns_home {
+            return;
         }
         let Some(domain) = self.domains.get_mut(home.domain) else { return };
         domain.threads = domain.threads.saturating_sub(1);
         if domain.threads == 0 && domain.is_alive() && !self.serves(home.domain) {
-            self.end_domain(home.domain, DomainState::Exited);
+            self.doom(home.domain, DomainState::Exited);
         }
     }
 
     /// Whether a domain serves an endpoint, so that it lives without threads of its own.
-    fn serves(&self, domain: Ref<Domain>) -> bool {
+    pub(crate) fn serves(&self, domain: Ref<Domain>) -> bool {
         (0..self.endpoints.capacity())
             .filter_map(|number| self.endpoints.at_number(number))
             .any(|at| self.endpoints[at].server.is_some_and(|server| server.domain == domain))
     }
 
-    /// The last capability to a thread has gone. It runs on; when it ends nobody asks how.
+    /// The last capability to a thread has gone, or the thread has ended: when both is so, nobody asks any more how.
     pub(crate) fn forget_thread(&mut self, thread: Ref<Thread>) {
-        if self.threads.get(thread).is_some_and(|books| books.ending.is_some()) {
-            self.threads.remove(thread);
+        if self.threads.get(thread).is_some_and(|books| books.ending.is_some() && books.refs == 0)
+            && let Some(Thread { payer: Some(payer), .. }) = self.threads.remove(thread)
+        {
+            self.refund_lasting(payer, THREAD_BYTES);
         }
     }
 

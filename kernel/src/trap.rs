@@ -104,6 +104,7 @@ impl Kernel {
             }
             _ => self.fault(current, None),
         }
+        self.end_doomed();
         self.tell_log_reader();
         self.leave_to_next(record);
     }

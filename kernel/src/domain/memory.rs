@@ -48,7 +48,7 @@ impl Kernel {
 
     /// Gives a seat's memory back, if its domain still has it.
     pub(crate) fn release_seat(&mut self, seat: &Seat) {
-        self.drop_openings(seat.openings);
+        self.drop_openings(seat.domain, seat.openings);
         if self.domains.get(seat.domain).is_some_and(|domain| domain.contexts.is_used(seat.context)) {
             self.release_context(seat.domain, seat.context);
         }
@@ -106,7 +106,8 @@ impl Kernel {
             }
         }
         let books = &mut self.domains[domain];
-        (books.image_bytes, books.heap_bytes, books.used_bytes, books.key) = (0, 0, 0, None);
+        (books.image_bytes, books.heap_bytes, books.key) = (0, 0, None);
+        books.used_bytes = books.lasting_bytes;
         if let Some(key) = books.member.take().and_then(|member| self.sharing.leave(member)) {
             self.release_key(key);
         }

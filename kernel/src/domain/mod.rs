@@ -2,7 +2,10 @@
 
 mod load;
 mod memory;
+mod quota;
 mod stop;
+
+pub(crate) use quota::{Payer, Quota};
 
 use crate::ipc::Signal;
 use crate::mem::PAGE;
@@ -22,12 +25,6 @@ const CAP_BYTES: u64 = 2 * size_of::<libpks::table::Slot<libpks::cap::Node>>() a
 const CAPS_PER_PAGE: u64 = 1;
 const CAPS_LEAST: u64 = 64;
 const CAPS_MOST: u64 = 65_536;
-
-/// A budget of memory, as a capability names it.
-#[derive(Debug)]
-pub(crate) struct Quota {
-    pub(crate) free_bytes: u64,
-}
 
 /// Which contexts of a slot are in use.
 #[derive(Debug)]
@@ -84,6 +81,8 @@ pub(crate) struct Domain {
     pub(crate) quota: Ref<Quota>,
     pub(crate) quota_bytes: u64,
     pub(crate) used_bytes: u64,
+    /// What of that is for objects that may outlive the domain: regions, endpoints, notifications, threads.
+    lasting_bytes: u64,
     pub(crate) contexts: Contexts,
     /// What all its threads have open.
     pub(crate) openings: Option<Ref<Opening>>,
@@ -96,6 +95,11 @@ pub(crate) struct Domain {
     pub(crate) calls: u64,
     /// Capabilities that name it.
     pub(crate) refs: u32,
+    /// How it will have ended when this event is over.
+    ends_as: Option<DomainState>,
+    /// Whether it is in the list of those that are looked after when this event is over, and the next there.
+    doomed: bool,
+    next_doomed: Option<Ref<Domain>>,
 }
 
 impl Domain {
@@ -130,8 +134,7 @@ impl Kernel {
         bytes: u64,
         priority: u8,
     ) -> Result<Ref<Domain>, Error> {
-        let budget = self.quotas.get_mut(quota).ok_or(Error::Gone)?;
-        budget.free_bytes = budget.free_bytes.checked_sub(bytes).ok_or(Error::QuotaExceeded)?;
+        self.take_quota(quota, bytes)?;
         let mut domain = empty_domain(name, priority, quota, bytes);
         domain.module = Some(module);
         let made = self.domains.insert(domain).map_err(Error::from);
@@ -147,12 +150,6 @@ impl Kernel {
         Ok(domain)
     }
 
-    fn return_quota(&mut self, quota: Ref<Quota>, bytes: u64) {
-        if let Some(budget) = self.quotas.get_mut(quota) {
-            budget.free_bytes += bytes;
-        }
-    }
-
     /// Gives a new domain its slot, its capability space, its key and its image.
     fn furnish(&mut self, domain: Ref<Domain>, module: usize) -> Result<(), Error> {
         let owner = Owner(domain.number());
@@ -166,34 +163,6 @@ impl Kernel {
         self.domains[domain].member = Some(member);
         self.domains[domain].key = key?;
         self.load_image(domain, module)
-    }
-
-    /// Takes bytes from a domain's quota.
-    ///
-    /// # Errors
-    /// `QuotaExceeded`; nothing was taken then.
-    pub(crate) fn charge(&mut self, domain: Ref<Domain>, bytes: u64) -> Result<(), Error> {
-        let books = self.domains.get_mut(domain).ok_or(Error::Gone)?;
-        let used = books.used_bytes.checked_add(bytes).filter(|&used| used <= books.quota_bytes);
-        books.used_bytes = used.ok_or(Error::QuotaExceeded)?;
-        Ok(())
-    }
-
-    /// Gives bytes back to a domain's quota, if it is still there.
-    pub(crate) fn refund(&mut self, domain: Ref<Domain>, bytes: u64) {
-        if let Some(books) = self.domains.get_mut(domain) {
-            books.used_bytes = books.used_bytes.saturating_sub(bytes);
-        }
-    }
-
-    /// The last capability to a domain has gone: nobody can stop it any more, so it is stopped.
-    pub(crate) fn forget_domain(&mut self, domain: Ref<Domain>) {
-        if self.domains.get(domain).is_some_and(Domain::is_alive) {
-            self.end_domain(domain, DomainState::Stopped);
-        }
-        if let Some(books) = self.domains.remove(domain) {
-            self.return_quota(books.quota, books.quota_bytes);
-        }
     }
 }
 
@@ -212,6 +181,7 @@ fn empty_domain(name: &str, priority: u8, quota: Ref<Quota>, quota_bytes: u64) -
         quota,
         quota_bytes,
         used_bytes: 0,
+        lasting_bytes: 0,
         contexts: Contexts::new(),
         openings: None,
         threads: 0,
@@ -219,5 +189,8 @@ fn empty_domain(name: &str, priority: u8, quota: Ref<Quota>, quota_bytes: u64) -
         fault: None,
         calls: 0,
         refs: 0,
+        ends_as: None,
+        doomed: false,
+        next_doomed: None,
     }
 }

@@ -11,26 +11,65 @@ use libpks::abi::inspect::DomainState;
 use libpks::cap::Owner;
 
 impl Kernel {
+    /// Ends a domain when this event is over: before then its objects may be in use further up on the kernel's stack, and
+    /// whoever asked for it has no answer yet. No CPU runs the domain meanwhile but this one, in the kernel.
+    pub(crate) fn doom(&mut self, domain: Ref<Domain>, state: DomainState) {
+        let Some(books) = self.domains.get_mut(domain).filter(|books| books.is_alive()) else { return };
+        books.ends_as.get_or_insert(state);
+        self.look_after_domain(domain);
+    }
+
+    /// The last capability to a domain has gone: nobody can stop it any more, so it is stopped; and its number is free.
+    pub(crate) fn forget_domain(&mut self, domain: Ref<Domain>) {
+        self.doom(domain, DomainState::Stopped);
+        self.look_after_domain(domain);
+    }
+
+    fn look_after_domain(&mut self, domain: Ref<Domain>) {
+        let first = self.doomed;
+        let Some(books) = self.domains.get_mut(domain).filter(|books| !books.doomed) else { return };
+        (books.doomed, books.next_doomed) = (true, first);
+        self.doomed = Some(domain);
+    }
+
+    /// Ends the domains that were doomed in this event, and those that this dooms.
+    pub(crate) fn end_doomed(&mut self) {
+        while let Some(domain) = self.doomed {
+            let books = &mut self.domains[domain];
+            self.doomed = books.next_doomed.take();
+            books.doomed = false;
+            if let Some(state) = books.ends_as.take().filter(|_| books.is_alive()) {
+                self.end_domain(domain, state);
+            }
+            let books = &self.domains[domain];
+            if books.refs == 0 && !books.doomed {
+                let (quota, free) = (books.quota, books.quota_bytes - books.used_bytes);
+                self.domains.remove(domain);
+                self.return_quota(quota, free);
+            }
+        }
+    }
+
     /// Ends a domain for good. Afterwards no thread is in it, nothing of it is mapped, and whoever waits for it has been
     /// told; its number stays taken until its last capability goes.
-    pub(crate) fn end_domain(&mut self, domain: Ref<Domain>, state: DomainState) {
-        if !self.domains.get(domain).is_some_and(Domain::is_alive) {
-            return;
-        }
+    fn end_domain(&mut self, domain: Ref<Domain>, state: DomainState) {
         self.domains[domain].state = state;
         log::info!(target: "domain", "{} ended: {state:?}", self.domains[domain].name);
         if self.log_drainer == Some(domain) {
             (self.log_drainer, self.log_reader) = (None, None);
             crate::log::set_drained(false);
         }
-        // First nobody runs in it any more, on any CPU.
+        // Nobody is let in any more: who waits until a call is accepted goes on waiting, for the next server.
+        self.close_endpoints_of(domain);
+        // Then nobody runs in it any more, on any CPU.
         self.leave_calls_into(domain);
         self.end_threads_of(domain);
         self.sync_cpus();
-        self.stop_serving(domain);
+        self.remove_activations_of(domain);
+        self.unbind_lines_of(domain);
         self.empty_space(Owner(domain.number()));
         let openings = self.domains[domain].openings.take();
-        self.drop_openings(openings);
+        self.drop_openings(domain, openings);
         self.release_domain_memory(domain);
         if let Some(signal) = self.domains[domain].on_end.take() {
             self.signal(signal);
@@ -82,7 +121,7 @@ impl Kernel {
         let doing = self.unlink(thread);
         let original = &self.threads[thread];
         let mut upper = Thread::new(original.home, original.priority, original.record);
-        (upper.top, upper.cpu) = (original.top, original.cpu);
+        (upper.top, upper.cpu, upper.bound) = (original.top, original.cpu, original.bound);
         (upper.orphan, upper.owns_home) = (true, false);
         upper.fault = original.fault;
         // Its home is somebody else's: it is never returned to.

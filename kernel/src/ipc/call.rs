@@ -104,13 +104,12 @@ impl Kernel {
         let info = Info::from_raw(record.r11);
         let badge =
             self.require(self.owner(thread), record.r15, ObjectKind::Endpoint, CapRights::CALL)?.badge;
+        let endpoint = self.activations[activation].endpoint;
+        let server = self.endpoints[endpoint].server.ok_or(Error::Gone)?;
         let (from, to) = (*self.seat(thread), self.activations[activation].seat);
         let mut words = record.words();
         let loans = self.transfer(info, &mut words, from.domain, to.domain)?;
         self.copy_buffer(&from, &to, info.bytes());
-
-        let endpoint = self.activations[activation].endpoint;
-        let server = self.endpoints[endpoint].server.ok_or(Error::Gone)?;
         self.domains[server.domain].calls += 1;
         let books = &mut self.activations[activation];
         (books.thread, books.caller_rsp, books.loans) = (Some(thread), record.rsp, loans);
@@ -195,13 +194,11 @@ impl Kernel {
         let loans = core::mem::take(&mut books.loans);
         let openings = books.seat.openings.take();
         let (below, rsp, endpoint) = (books.below.take(), books.caller_rsp, books.endpoint);
+        let server = books.seat.domain;
         books.thread = None;
         self.threads[thread].top = below;
         self.threads[thread].depth -= 1;
-        for loan in loans {
-            self.end_loan(loan);
-        }
-        self.drop_openings(openings);
+        self.drop_openings(server, openings);
         self.put_back(at);
         let orphan = below.is_none() && self.threads[thread].orphan;
         if orphan {
@@ -212,11 +209,15 @@ impl Kernel {
             record.r11 = Info::failed(Error::PeerDiedMidCall).raw();
             self.threads[thread].record = record;
         }
+        // What was lent may have been the last capability to anything, this endpoint too: the call is over by now.
+        for loan in loans {
+            self.end_loan(loan);
+        }
         if self.endpoints.get(endpoint).is_some_and(|endpoint| endpoint.refs == 0) {
             self.destroy_endpoint(endpoint);
-        } else {
-            self.accept_next(endpoint);
         }
+        // More than one, because a caller whose capability has gone meanwhile takes no activation.
+        while self.accept_next(endpoint) {}
         !orphan
     }
 }

@@ -5,6 +5,7 @@ use crate::domain::Domain;
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
+use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, layout};
 use libpks::cap::{CapRights, Handle, ObjectKind, Owner};
 
@@ -29,12 +30,13 @@ impl Kernel {
     /// `QuotaExceeded`, `OutOfMemory`, `LimitReached`.
     pub(crate) fn create_endpoint(&mut self, thread: Ref<Thread>) -> Result<Handle, Error> {
         let domain = self.seat(thread).domain;
-        self.charge(domain, ENDPOINT_BYTES)?;
-        let made = self.endpoints.insert(Endpoint { refs: 1, ..Endpoint::default() });
+        let payer = self.charge_lasting(domain, ENDPOINT_BYTES)?;
+        let made = self
+            .endpoints
+            .insert(Endpoint { payer: Some(payer), refs: 1, ..Endpoint::default() })
+            .inspect_err(|_| self.refund_lasting(payer, ENDPOINT_BYTES))?;
         let rights = CapRights::CALL | CapRights::SERVE | CapRights::GRANT | CapRights::MANAGE;
-        let object = made.map_err(Error::from).map(|at| at.object(ObjectKind::Endpoint));
-        let handle = object.and_then(|object| self.give_root(Owner(domain.number()), object, rights));
-        handle.inspect_err(|_| self.refund(domain, ENDPOINT_BYTES))
+        self.give_root(Owner(domain.number()), made.object(ObjectKind::Endpoint), rights)
     }
 
     /// A domain begins to serve an endpoint. Whoever waits there already is served at once.
@@ -88,7 +90,7 @@ impl Kernel {
         stack_bytes: u64,
     ) -> Result<Ref<Activation>, Error> {
         self.reserve_thread()?;
-        let seat = self.create_seat(domain, stack_bytes)?;
+        let seat = self.create_seat(domain, stack_bytes).inspect_err(|_| self.spare_threads -= 1)?;
         let activation = Activation {
             endpoint,
             seat,
@@ -121,22 +123,38 @@ impl Kernel {
         Some(activation)
     }
 
-    /// The domain serves nothing any more. No thread is in any of its activations.
-    pub(crate) fn stop_serving(&mut self, domain: Ref<Domain>) {
+    /// The domain lets nobody in any more. Its activations stay, for those who are in them.
+    pub(crate) fn close_endpoints_of(&mut self, domain: Ref<Domain>) {
         for number in 0..self.endpoints.capacity() {
             let Some(at) = self.endpoints.at_number(number) else { continue };
             if self.endpoints[at].server.is_some_and(|server| server.domain == domain) {
-                self.dismiss_server(at);
+                self.endpoints[at].server = None;
             }
         }
     }
 
+    /// Removes a domain's activations. Nobody is in them.
+    pub(crate) fn remove_activations_of(&mut self, domain: Ref<Domain>) {
+        self.remove_activations(|activation| activation.seat.domain == domain);
+    }
+
     /// Takes the server from an endpoint, with all activations. Callers that wait stay.
     fn dismiss_server(&mut self, endpoint: Ref<Endpoint>) {
-        self.endpoints[endpoint].server = None;
+        let server = self.endpoints[endpoint].server.take();
+        self.remove_activations(|activation| activation.endpoint == endpoint);
+        // A domain lives for its threads and for what it serves.
+        let deserted = server.map(|server| server.domain).filter(|&domain| {
+            self.domains.get(domain).is_some_and(|books| books.threads == 0) && !self.serves(domain)
+        });
+        if let Some(domain) = deserted {
+            self.doom(domain, DomainState::Exited);
+        }
+    }
+
+    fn remove_activations(&mut self, goes: impl Fn(&Activation) -> bool) {
         for number in 0..self.activations.capacity() {
             let Some(at) = self.activations.at_number(number) else { continue };
-            if self.activations[at].endpoint == endpoint
+            if goes(&self.activations[at])
                 && let Some(activation) = self.activations.remove(at)
             {
                 self.release_seat(&activation.seat);
@@ -160,9 +178,12 @@ impl Kernel {
             // The calls that are being served end first; the last one takes the endpoint along.
             return;
         }
-        if self.endpoints.get(at).is_some() {
-            self.dismiss_server(at);
-            self.endpoints.remove(at);
+        if self.endpoints.get(at).is_none() {
+            return;
+        }
+        self.dismiss_server(at);
+        if let Some(Endpoint { payer: Some(payer), .. }) = self.endpoints.remove(at) {
+            self.refund_lasting(payer, ENDPOINT_BYTES);
         }
     }
 }

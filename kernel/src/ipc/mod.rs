@@ -10,7 +10,7 @@ mod transfer;
 
 pub(crate) use endpoint::ServeRequest;
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Payer};
 use crate::object::Ref;
 use crate::thread::{Queue, Seat, Thread};
 use libpks::cap::Loan;
@@ -26,6 +26,7 @@ pub(crate) struct Endpoint {
     pub(crate) server: Option<Server>,
     /// Who waits until a call is accepted. They stay when the server dies: the next one finds them.
     pub(crate) callers: Queue,
+    pub(crate) payer: Option<Payer>,
     /// Capabilities that name it.
     pub(crate) refs: u32,
 }
@@ -62,6 +63,7 @@ pub(crate) struct Activation {
 pub(crate) struct Notification {
     pub(crate) bits: u64,
     pub(crate) waiters: Queue,
+    pub(crate) payer: Option<Payer>,
     /// Capabilities that name it.
     pub(crate) refs: u32,
 }

@@ -17,12 +17,14 @@ impl Kernel {
     /// `QuotaExceeded`, `OutOfMemory`, `LimitReached`.
     pub(crate) fn create_notification(&mut self, thread: Ref<Thread>) -> Result<Handle, Error> {
         let domain = self.seat(thread).domain;
-        self.charge(domain, NOTIFICATION_BYTES)?;
-        let made = self.notifications.insert(Notification { refs: 1, ..Notification::default() });
+        let payer = self.charge_lasting(domain, NOTIFICATION_BYTES)?;
+        let books = Notification { payer: Some(payer), refs: 1, ..Notification::default() };
+        let made = self
+            .notifications
+            .insert(books)
+            .inspect_err(|_| self.refund_lasting(payer, NOTIFICATION_BYTES))?;
         let rights = CapRights::SIGNAL | CapRights::WAIT | CapRights::GRANT | CapRights::MANAGE;
-        let object = made.map_err(Error::from).map(|at| at.object(ObjectKind::Notification));
-        let handle = object.and_then(|object| self.give_root(Owner(domain.number()), object, rights));
-        handle.inspect_err(|_| self.refund(domain, NOTIFICATION_BYTES))
+        self.give_root(Owner(domain.number()), made.object(ObjectKind::Notification), rights)
     }
 
     /// Sets bits. If somebody waits, the first gets all that are set.
@@ -60,11 +62,30 @@ impl Kernel {
         (bits != 0).then_some(bits)
     }
 
+    /// A domain has lost a capability to a notification. Threads of it that wait there need another one.
+    pub(crate) fn narrow_waiters(&mut self, at: Ref<Notification>, owner: Owner) {
+        let Some(books) = self.notifications.get(at).filter(|books| books.waiters.head.is_some()) else {
+            return;
+        };
+        if self.caps.rights_to(owner, at.object(ObjectKind::Notification)).contains(CapRights::WAIT) {
+            return;
+        }
+        let mut next = books.waiters.head;
+        while let Some(waiter) = next {
+            next = self.threads[waiter].links.next;
+            if self.owner(waiter) == owner {
+                self.wake(waiter, Err(Error::Gone));
+            }
+        }
+    }
+
     /// The last capability to a notification has gone: nobody can signal it any more.
     pub(crate) fn destroy_notification(&mut self, at: Ref<Notification>) {
         while let Some(waiter) = self.notifications.get(at).and_then(|books| books.waiters.head) {
             self.wake(waiter, Err(Error::Gone));
         }
-        self.notifications.remove(at);
+        if let Some(Notification { payer: Some(payer), .. }) = self.notifications.remove(at) {
+            self.refund_lasting(payer, NOTIFICATION_BYTES);
+        }
     }
 }

@@ -24,11 +24,11 @@ impl Kernel {
             }
             Syscall::CapDelete => {
                 self.delete_cap(owner, handle)?;
-                Ok(self.answer_unless_ended(request))
+                Ok(Answer::NOTHING)
             }
             Syscall::CapRevoke => {
                 if self.revoke_step(owner, handle)? == Progress::Done {
-                    return Ok(self.answer_unless_ended(request));
+                    return Ok(Answer::NOTHING);
                 }
                 // More is left. The thread comes through the gate again with the same arguments, so that whoever is
                 // more urgent gets in between: a revoke has preemption points and can start again.
@@ -52,13 +52,5 @@ impl Kernel {
             }
             _ => misrouted(),
         }
-    }
-
-    /// An answer, unless what was just taken away was the asking thread itself.
-    pub(super) fn answer_unless_ended(&self, request: &Request) -> Answer {
-        let there = self.threads.get(request.thread).is_some_and(|thread| {
-            thread.ending.is_none() && matches!(thread.state, crate::thread::State::Running(_))
-        });
-        if there { Answer::NOTHING } else { Answer::Later }
     }
 }

@@ -34,7 +34,7 @@ impl Kernel {
                 let part = self.ports[range].part(first, second)?;
                 let part: Ref<PortRange> = self.ports.insert(part)?;
                 let rights = CapRights::READ | CapRights::WRITE | CapRights::GRANT;
-                let handle = self.give_root(owner, part.object(ObjectKind::IoPorts), rights)?;
+                let handle = self.give_part(owner, handle, part.object(ObjectKind::IoPorts), rights)?;
                 Ok(Answer::one(handle.raw()))
             }
             Syscall::IrqLine => {
@@ -44,13 +44,13 @@ impl Kernel {
                 let index = self.take_line(first)?;
                 let object = ObjectId { kind: ObjectKind::IrqLine, index, generation: 1 };
                 let rights = CapRights::SERVE | CapRights::MANAGE | CapRights::GRANT;
-                let handle = self.give_root(owner, object, rights)?;
+                let handle = self.give_part(owner, handle, object, rights)?;
                 Ok(Answer::one(handle.raw()))
             }
             Syscall::IrqBind => {
                 let line = line(self, CapRights::MANAGE)?;
                 let signal = self.signal_for(request, first, second)?;
-                self.bind_line(line, signal);
+                self.bind_line(line, request.domain, signal);
                 Ok(Answer::NOTHING)
             }
             Syscall::IrqAck => {

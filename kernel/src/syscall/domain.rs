@@ -29,8 +29,8 @@ impl Kernel {
             Syscall::DomainStart => self.start_domain(request, named(self, CapRights::MANAGE)?),
             Syscall::DomainStop => {
                 let domain = named(self, CapRights::MANAGE)?;
-                self.end_domain(domain, DomainState::Stopped);
-                Ok(self.answer_unless_ended(request))
+                self.doom(domain, DomainState::Stopped);
+                Ok(Answer::NOTHING)
             }
             Syscall::DomainOnEnd => {
                 let domain = named(self, CapRights::MANAGE)?;

@@ -193,7 +193,7 @@ impl Kernel {
             let region = &self.regions[at];
             if region.key == key && key > Pkey::KERNEL {
                 pages += region.pages;
-                let payer = self.domain_name(region.payer);
+                let payer = self.domain_name(region.payer.domain);
                 if !purpose.contains(payer.as_str()) {
                     let _ = write!(purpose, "{payer} (shared) ");
                 }

@@ -46,7 +46,9 @@ impl Kernel {
             Syscall::RegionOpen => {
                 let rights = rights_from(second)?;
                 let region = self.region_for(owner, first, rights)?;
-                self.open_region(request.thread, region, rights).map(Answer::one)
+                let token = self.open_region(request.thread, region, rights)?;
+                let Region { address, pages, .. } = self.regions[region];
+                Ok(Answer::Words([token, address, pages * PAGE, 0, 0, 0, 0, 0]))
             }
             Syscall::RegionClose => self.close_region(request.thread, first).map(|()| Answer::NOTHING),
             Syscall::RegionOpenGlobal => {
@@ -57,7 +59,7 @@ impl Kernel {
             Syscall::RegionRekey => {
                 let region: Ref<Region> = self.object(owner, first, ObjectKind::Region, CapRights::MANAGE)?;
                 let key: Ref<PooledKey> = self.object(owner, second, ObjectKind::Key, CapRights::MANAGE)?;
-                self.rekey(region, key).map(|()| Answer::NOTHING)
+                self.rekey(owner, region, key).map(|()| Answer::NOTHING)
             }
             Syscall::HeapGrow => self.grow_heap(request.domain, first).map(Answer::one),
             Syscall::KeyAllocate => {
@@ -69,7 +71,7 @@ impl Kernel {
                     Error::from(error)
                 })?;
                 let rights = CapRights::READ | CapRights::GRANT | CapRights::MANAGE;
-                let handle = self.give_root(owner, pooled.object(ObjectKind::Key), rights)?;
+                let handle = self.give_part(owner, first, pooled.object(ObjectKind::Key), rights)?;
                 Ok(Answer::two(handle.raw(), u64::from(key.index())))
             }
             _ => misrouted(),

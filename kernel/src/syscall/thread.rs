@@ -2,7 +2,6 @@
 
 use super::{Answer, Outcome, Request, misrouted};
 use crate::arch::clock;
-use crate::ipc::{Notification, Signal};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::{Ending, State, Thread, ThreadRequest, outcome_of};
@@ -71,21 +70,22 @@ impl Kernel {
                 }
                 handle.map(Answer::one)
             }
+            // In a call the thread is somebody else's.
+            Syscall::ThreadSelf if self.threads[request.thread].top.is_some() => Err(Error::WrongState),
             Syscall::ThreadSelf => self.name_thread(request, request.thread).map(Answer::one),
             Syscall::ThreadJoin => self.join(request, named(self, CapRights::WAIT)?),
             Syscall::ThreadKill => {
                 let thread = named(self, CapRights::MANAGE)?;
                 self.kill_thread(thread);
-                // A thread may name itself.
-                Ok(if thread == request.thread { Answer::Later } else { Answer::NOTHING })
+                // A thread may name itself. In a call it goes on until that returns.
+                let ended = self.threads.get(request.thread).is_none_or(|books| books.ending.is_some());
+                Ok(if ended { Answer::Later } else { Answer::NOTHING })
             }
             Syscall::ThreadBind => self.bind(named(self, CapRights::MANAGE)?, second),
             Syscall::ThreadOnFault => {
                 let thread = named(self, CapRights::MANAGE)?;
-                let owner = request.owner();
-                let notification =
-                    self.object::<Notification>(owner, second, ObjectKind::Notification, CapRights::SIGNAL)?;
-                self.threads[thread].on_fault = Some(Signal { notification, bits: third });
+                let signal = self.signal_for(request, second, third)?;
+                self.threads[thread].on_fault = Some(signal);
                 Ok(Answer::NOTHING)
             }
             Syscall::ThreadFault => {

@@ -83,10 +83,11 @@ syscalls! {
     ThreadKill = 32;
     /// Binds a thread to a CPU (word 1; `u64::MAX` unbinds): handle [Thread, MANAGE]. `InvalidArgument`.
     ThreadBind = 33;
-    /// Gives a handle [Thread, all rights] for the calling thread.
+    /// Gives a handle [Thread, all rights] for the calling thread. `WrongState` in a call: there the thread is its
+    /// caller's.
     ThreadSelf = 34;
     /// Routes faults of a thread to a notification instead of ending its domain: handle [Thread, MANAGE],
-    /// notification [SIGNAL], bits.
+    /// notification [SIGNAL], bits. A fault in a call to another server is not meant: that ends the server.
     ThreadOnFault = 35;
     /// Tells the fault at which a thread stands: handle [Thread, READ]. The buffer receives a
     /// [`FaultReport`](super::fault::FaultReport). `WrongState` if it does not stand at a fault.
@@ -102,12 +103,14 @@ syscalls! {
     /// Tells of a region: handle [Region]. Gives address, bytes, hardware key, the caller's live rights.
     RegionInfo = 41;
     /// Opens a region for the calling thread: handle [Region, READ or also WRITE], rights (1 read-only, 2
-    /// read-write). Gives a token. `RightsExceeded`.
+    /// read-write). Gives a token, the region's address and its bytes. `RightsExceeded`, `QuotaExceeded`,
+    /// `LimitReached` with 256 openings, `KeysExhausted` for a region that was closed because its holders changed
+    /// when no key was free.
     RegionOpen = 42;
     /// Ends an opening: token. What the thread may do is then what its other openings say.
     RegionClose = 43;
     /// Sets what every thread of the calling domain may do with a region beyond its own openings: handle [Region],
-    /// rights (0 none, 1, 2). Takes effect on every CPU before it returns.
+    /// rights (0 none, 1, 2). Takes effect on every CPU before it returns. Errors as `RegionOpen`.
     RegionOpenGlobal = 44;
     /// Gives another hardware key to a region: handle [Region, MANAGE], handle of a key. Flushes every CPU's TLB.
     RegionRekey = 45;

@@ -77,6 +77,24 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         self.insert(Node::new(owner, capability, Tenure::Kept), Link::NONE)
     }
 
+    /// Puts the first capability to an object into the space of `owner`, below `parent`: the object is a part of what
+    /// that names, and the capability goes when `parent` is revoked.
+    ///
+    /// # Errors
+    /// As [`insert_root`](Self::insert_root); [`CapError::NoSuchCapability`]; [`CapError::Lent`] if `parent` is on loan,
+    /// because what comes of it would outlive the loan.
+    pub fn insert_below(
+        &mut self,
+        owner: Owner,
+        parent: Handle,
+        capability: Capability,
+    ) -> Result<Handle, CapError> {
+        if self.held(owner, parent)?.tenure == Tenure::Lent {
+            return Err(CapError::Lent);
+        }
+        self.insert(Node::new(owner, capability, Tenure::Kept), Link::to(parent.id().index))
+    }
+
     /// What `owner` holds as `handle`.
     ///
     /// # Errors
@@ -159,7 +177,7 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
             return Err(CapError::MissingRights);
         }
         let capability = node.capability;
-        self.room(to)?;
+        self.check_room(to, 1)?;
         let id = self.nodes.renew(handle.id()).map_err(|error| match error {
             ArenaError::NoSuchEntry => CapError::NoSuchCapability,
             ArenaError::Worn => CapError::Worn,
@@ -266,14 +284,17 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         self.spaces.get_mut(owner.0).ok_or(CapError::NoSuchSpace)
     }
 
-    /// Checks that `owner` may get one more.
-    fn room(&self, owner: Owner) -> Result<(), CapError> {
+    /// Checks that `owner` may get so many more.
+    ///
+    /// # Errors
+    /// [`CapError::NoSuchSpace`], [`CapError::SpaceFull`].
+    pub fn check_room(&self, owner: Owner, more: u32) -> Result<(), CapError> {
         let space = self.open(owner)?;
-        if space.count >= space.limit { Err(CapError::SpaceFull) } else { Ok(()) }
+        if space.count.saturating_add(more) > space.limit { Err(CapError::SpaceFull) } else { Ok(()) }
     }
 
     pub(super) fn insert(&mut self, node: Node, parent: Link) -> Result<Handle, CapError> {
-        self.room(node.owner)?;
+        self.check_room(node.owner, 1)?;
         let id = self.nodes.insert(node)?;
         self.adopt(parent, id.index);
         self.enter_space(id.index);

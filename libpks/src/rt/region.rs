@@ -79,8 +79,7 @@ impl Region {
     }
 
     fn open(self, access: Access) -> Result<ReadGuard, Error> {
-        let RegionInfo { address, bytes, .. } = self.info()?;
-        let token = syscall(Syscall::RegionOpen, [self.word(), access as u64])?.words[0];
+        let [token, address, bytes, ..] = syscall(Syscall::RegionOpen, [self.word(), access as u64])?.words;
         Ok(ReadGuard { address, bytes, token, bound_to_thread: PhantomData })
     }
 
