@@ -3,6 +3,8 @@
 //! The responses lie in memory that is given back later, behind the loader's page tables; so everything is copied
 //! out before the kernel's own are in force.
 
+use crate::arch::apic::HIGHEST_ID;
+use crate::mem::{DIRECT_MAP_BYTES, PAGE};
 use core::ffi::CStr;
 use heapless::{String, Vec};
 use libpks::abi::{self, Name};
@@ -62,7 +64,10 @@ static END: RequestsEndMarker = RequestsEndMarker::new();
 /// CPUs that the kernel keeps books for. What is beyond is left parked, and the log says so.
 pub(crate) const MAX_CPUS: usize = 64;
 
-/// A range of physical memory that the direct map covers.
+/// Memory below this is never used.
+const LOWEST_FREE: u64 = 1 << 20;
+
+/// A range of physical memory that the direct map covers, in whole pages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ram {
     pub(crate) base: u64,
@@ -205,10 +210,23 @@ fn collect_ram() -> Result<Vec<Ram, 128>, BootError> {
             EntryType::EXECUTABLE_AND_MODULES => RamUse::Image,
             _ => continue,
         };
-        ram.push(Ram { base: entry.base, bytes: entry.length, use_ })
-            .map_err(|_| BootError::MemoryMapTooLong)?;
+        let Some(range) = whole_pages(entry.base, entry.length, use_) else { continue };
+        ram.push(range).map_err(|_| BootError::MemoryMapTooLong)?;
     }
     Ok(ram)
+}
+
+/// A range of the memory map in whole pages, if there is any that the direct map can hold: what is free loses pages
+/// that it has only in part, and those below 1 MiB, which firmware and old devices use; the loader's own is freed
+/// later and so loses them too (the protocol promises whole pages); the image keeps what it has.
+fn whole_pages(base: u64, bytes: u64, use_: RamUse) -> Option<Ram> {
+    let end = base.saturating_add(bytes).min(DIRECT_MAP_BYTES);
+    let (base, end) = match use_ {
+        RamUse::Free => (base.max(LOWEST_FREE).checked_next_multiple_of(PAGE)?, end / PAGE * PAGE),
+        RamUse::Loader => (base.checked_next_multiple_of(PAGE)?, end / PAGE * PAGE),
+        RamUse::Image => (base / PAGE * PAGE, end.next_multiple_of(PAGE)),
+    };
+    (base < end).then(|| Ram { base, bytes: end - base, use_ })
 }
 
 /// The CPUs, the one that runs this first.
@@ -222,7 +240,8 @@ fn collect_cpus(physical_of: impl Fn(u64) -> u64) -> (Vec<Cpu, MAX_CPUS>, usize)
     let mut left_out = 0;
     for cpu in response.cpus().iter().filter(|cpu| cpu.lapic_id != response.bsp_lapic_id()) {
         let mailbox = physical_of(core::ptr::from_ref(*cpu) as u64);
-        left_out += usize::from(cpus.push(Cpu { apic_id: cpu.lapic_id, mailbox }).is_err());
+        let taken = cpu.lapic_id <= HIGHEST_ID && cpus.push(Cpu { apic_id: cpu.lapic_id, mailbox }).is_ok();
+        left_out += usize::from(!taken);
     }
     (cpus, left_out)
 }

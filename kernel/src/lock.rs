@@ -4,7 +4,7 @@
 //! rights; before it leaves it reloads both. So whoever holds the lock and has changed rights or mappings waits only
 //! for CPUs that run a domain ([`Kernel::sync_cpus`]).
 
-use crate::arch::window;
+use crate::arch::{insn, window};
 use crate::boot::MAX_CPUS;
 use crate::state::Kernel;
 use crate::tlb;
@@ -34,6 +34,9 @@ pub(crate) fn enter(work_fn: impl FnOnce(&mut Kernel)) {
     let inside = &INSIDE[window::cpu()];
     inside.store(true, Ordering::SeqCst);
     while HELD.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if crate::is_stopped() {
+            insn::stop();
+        }
         tlb::forget_stale(window::cpu());
         core::hint::spin_loop();
     }

@@ -47,12 +47,36 @@ static GO: AtomicBool = AtomicBool::new(false);
 static CPUS_WAITING: AtomicUsize = AtomicUsize::new(0);
 /// Set when domains may run.
 static RUN: AtomicBool = AtomicBool::new(false);
+/// Set when the machine stops for good.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Stops the machine, on which nothing can run, with a message that a person can act on.
 pub(crate) fn give_up(why: core::fmt::Arguments<'_>) -> ! {
     ::log::error!(target: "boot", "{why}");
+    stop_machine()
+}
+
+/// Ends QEMU where there is one to end, and else stops all CPUs: no domain runs on under a kernel that is gone.
+fn stop_machine() -> ! {
+    STOPPED.store(true, Ordering::SeqCst);
     arch::power::debug_exit(arch::power::EXIT_PANIC);
+    apic::send_nmi_to_others();
     insn::stop()
+}
+
+/// Whether this CPU has to stop too.
+pub(crate) fn is_stopped() -> bool {
+    STOPPED.load(Ordering::SeqCst)
+}
+
+/// The root page tables of the CPUs, in the order of their numbers.
+pub(crate) fn roots() -> &'static [u64] {
+    BRINGUP.get().map_or(&[], |bringup| &bringup.roots)
+}
+
+/// Whether the CPUs have PKS, for code that runs without the kernel's lock.
+pub(crate) fn has_pks() -> bool {
+    BRINGUP.get().is_some_and(|bringup| bringup.features.pks)
 }
 
 /// Where the loader enters, on its own page tables and stack.
@@ -89,6 +113,10 @@ fn bringup() -> &'static Bringup {
 #[unsafe(link_section = ".init.text")]
 fn set_up_this_cpu(number: usize) {
     let Bringup { roots, features, .. } = bringup();
+    // Asked on every CPU: MOV CR4 with a bit that this one lacks would be #GP before there is a handler.
+    if cpu::features() != *features {
+        give_up(format_args!("CPU {number} has other features than the first"));
+    }
     // SAFETY: this CPU runs on its own root and comes here once.
     if let Err(error) = unsafe { start::set_up_cpu(roots[number], *features) } {
         give_up(format_args!("CPU {number}: {error}"));
@@ -136,8 +164,11 @@ fn finish_bringup() -> ! {
     }
     mem::with(|memory| {
         memory.unmap_init();
-        // SAFETY: all CPUs are on the kernel's page tables and stacks; `boot` holds copies.
-        unsafe { memory.reclaim_loader(boot) };
+        // CPUs that were left parked run on the loader's tables and wait at its mailboxes, for good.
+        if boot.cpus_left_out == 0 {
+            // SAFETY: all CPUs are on the kernel's page tables and stacks; `boot` holds copies.
+            unsafe { memory.reclaim_loader(boot) };
+        }
     });
     lock::enter(|kernel| {
         if let Err(error) = kernel.start_init() {
@@ -194,7 +225,8 @@ fn start_clock() {
     ::log::info!(target: "time", "TSC {} MHz, local APIC timer {} MHz", measured.tsc_hz / 1_000_000, apic::timer_hz() / 1_000_000);
 }
 
-/// Starts the other CPUs one after the other; one that does not come is left out.
+/// Starts the other CPUs one after the other. One that does not come stops the machine: it might come later, into
+/// memory that is somebody else's by then.
 #[unsafe(link_section = ".init.text")]
 fn start_other_cpus(boot: &Boot) {
     const PATIENCE_NS: u64 = 2_000_000_000;
@@ -207,7 +239,7 @@ fn start_other_cpus(boot: &Boot) {
         }
         let begin = clock::now_ns();
         while CPUS_UP.load(Ordering::SeqCst) == number {
-            if clock::now_ns() - begin > PATIENCE_NS {
+            if clock::now_ns().saturating_sub(begin) > PATIENCE_NS {
                 give_up(format_args!("CPU {number} (APIC {}) does not start", cpu.apic_id));
             }
             core::hint::spin_loop();
@@ -242,7 +274,8 @@ fn wait_for_domains() -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    log::panic_line(format_args!("KERNEL PANIC on CPU {}: {info}", arch::window::cpu()));
-    arch::power::debug_exit(arch::power::EXIT_PANIC);
-    insn::stop()
+    // Before there are windows only the bootstrap CPU runs, and its number cannot be asked for.
+    let cpu = BRINGUP.get().map_or(0, |_| arch::window::cpu());
+    log::panic_line(format_args!("KERNEL PANIC on CPU {cpu}: {info}"));
+    stop_machine()
 }

@@ -1,6 +1,7 @@
 //! Who runs where: fixed priorities, a run queue for each CPU, time slices, deadlines.
 
 use crate::arch::{apic, clock, window};
+use crate::lock;
 use crate::object::{Objects, Ref};
 use crate::state::Kernel;
 use crate::thread::{Queue, State, Thread};
@@ -12,6 +13,9 @@ use libpks::table::Table;
 const SLICE_NS: u64 = 10_000_000;
 /// The longest that the timer is set for.
 const LONGEST_NS: u64 = 100_000_000;
+/// A CPU that has not been in the kernel for so long runs a domain that has switched interrupts off: its timer would
+/// have brought it in several times.
+const WEDGED_NS: u64 = 5 * LONGEST_NS;
 /// Priorities, 0 the least urgent.
 const LEVELS: usize = 256;
 
@@ -27,6 +31,8 @@ pub(crate) struct CpuBooks {
     occupied: [u64; LEVELS / 64],
     slice_end: u64,
     yielded: bool,
+    /// When this CPU was in the kernel last, or was sent an NMI because that was long ago.
+    seen: u64,
     pub(crate) switches: u64,
     pub(crate) entries: u64,
     pub(crate) pkrs_writes: u64,
@@ -44,6 +50,7 @@ impl CpuBooks {
             occupied: [0; LEVELS / 64],
             slice_end: 0,
             yielded: false,
+            seen: 0,
             switches: 0,
             entries: 0,
             pkrs_writes: 0,
@@ -138,8 +145,9 @@ impl Kernel {
         }
     }
 
-    /// Where a thread is to run: where it is bound; else where it ran, if nothing more urgent runs there; else on a
-    /// CPU that idles.
+    /// Where a thread is to run: where it is bound; else where it ran, if nothing runs there; else on a CPU that idles;
+    /// else where it ran, if something less urgent runs there; else where the least urgent thread runs, if it is less
+    /// urgent than this one.
     fn choose_cpu(&mut self, thread: Ref<Thread>) -> usize {
         let (bound, last) = (self.threads[thread].bound, self.threads[thread].cpu);
         if let Some(cpu) = bound {
@@ -152,7 +160,22 @@ impl Kernel {
         if idles(self, last) {
             return last;
         }
-        (0..self.cpus.len() as usize).find(|&cpu| idles(self, cpu)).unwrap_or(last)
+        if let Some(cpu) = (0..self.cpus.len() as usize).find(|&cpu| idles(self, cpu)) {
+            return cpu;
+        }
+        let urgency = |kernel: &mut Kernel, cpu: usize| {
+            let books = kernel.cpu(cpu);
+            let (queued, idles) = (books.highest(), books.current == books.idle);
+            let running = books.current;
+            let running = if idles { None } else { Some(kernel.threads[running].priority) };
+            running.max(queued)
+        };
+        let own = Some(self.threads[thread].priority);
+        if urgency(self, last) < own {
+            return last;
+        }
+        let least = (0..self.cpus.len() as usize).min_by_key(|&cpu| urgency(self, cpu)).unwrap_or(last);
+        if urgency(self, least) < own { least } else { last }
     }
 
     /// Takes a thread out of whatever it waits in, and gives what that was.
@@ -290,6 +313,19 @@ impl Kernel {
         }
     }
 
+    /// Sends an NMI to each CPU that has not been in the kernel for too long. It lets interrupts in again there; to a
+    /// CPU that is well it does nothing.
+    pub(crate) fn watch_cpus(&mut self) {
+        let (own, now) = (window::cpu(), clock::now_ns());
+        for cpu in (0..self.cpus.len() as usize).filter(|&cpu| cpu != own) {
+            let books = self.cpu(cpu);
+            if now.saturating_sub(books.seen) > WEDGED_NS && !lock::is_inside(cpu) {
+                books.seen = now;
+                apic::send_nmi(books.apic_id);
+            }
+        }
+    }
+
     /// The current thread lets others of its priority run.
     pub(crate) fn yield_current(&mut self) {
         let cpu = window::cpu();
@@ -320,7 +356,8 @@ impl Kernel {
                 return self.arm_timer(cpu, current, now);
             }
         }
-        if bound_elsewhere {
+        // For a thread that is preempted another CPU may have nothing to do, or something less urgent.
+        if bound_elsewhere || (runs && !turn_over && self.choose_cpu(current) != cpu) {
             self.make_ready(current);
         } else if runs {
             // Whoever was preempted goes on first among its equals; whoever used its turn goes last.
@@ -350,9 +387,7 @@ impl Kernel {
             return thread;
         }
         for other in (0..self.cpus.len() as usize).filter(|&other| other != cpu) {
-            let Some(level) = self.cpu(other).highest() else { continue };
-            let Some(thread) = self.cpu(other).queues[usize::from(level)].head else { continue };
-            if self.threads[thread].bound.is_none() {
+            if let Some(thread) = self.first_unbound(other) {
                 self.pull_ready(thread, other);
                 return thread;
             }
@@ -360,8 +395,21 @@ impl Kernel {
         self.cpu(cpu).idle
     }
 
+    /// The most urgent thread in a CPU's queues that may run elsewhere.
+    fn first_unbound(&mut self, cpu: usize) -> Option<Ref<Thread>> {
+        let highest = self.cpu(cpu).highest()?;
+        (0..=highest).rev().find_map(|level| {
+            let mut at = self.cpu(cpu).queues[usize::from(level)].head;
+            while let Some(thread) = at.filter(|&at| self.threads[at].bound.is_some()) {
+                at = self.threads[thread].links.next;
+            }
+            at
+        })
+    }
+
     /// Sets this CPU's timer for the next deadline or the end of the slice.
     fn arm_timer(&mut self, cpu: usize, next: Ref<Thread>, now: u64) -> Ref<Thread> {
+        self.cpu(cpu).seen = now;
         let mut until = now + LONGEST_NS;
         if next != self.cpu(cpu).idle {
             until = until.min(self.cpu(cpu).slice_end);

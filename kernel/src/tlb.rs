@@ -1,6 +1,6 @@
 //! Translations that other CPUs have to forget.
 
-use crate::arch::{apic, insn, window};
+use crate::arch::{apic, clock, insn, window};
 use crate::boot::MAX_CPUS;
 use crate::lock;
 use crate::mem::PAGE;
@@ -30,6 +30,9 @@ fn forget((address, pages): Range) {
     }
 }
 
+/// How long a CPU may take to follow a kick before it gets an NMI.
+const PATIENCE_NS: u64 = 2_000_000;
+
 impl Kernel {
     /// Asks the CPUs into the kernel that run a domain, and waits until all are inside. What they find when they leave
     /// is what the books say then.
@@ -40,9 +43,21 @@ impl Kernel {
             apic::kick(self.cpu(cpu).apic_id);
         }
         for cpu in others {
-            while !lock::is_inside(cpu) {
-                core::hint::spin_loop();
+            self.wait_until_inside(cpu);
+        }
+    }
+
+    /// Waits for a CPU that was kicked. A domain that has switched interrupts off does not hear that; the NMI switches
+    /// them on again, and then the kick arrives.
+    fn wait_until_inside(&mut self, cpu: usize) {
+        let mut since = clock::now_ns();
+        while !lock::is_inside(cpu) {
+            let now = clock::now_ns();
+            if now.saturating_sub(since) > PATIENCE_NS {
+                apic::send_nmi(self.cpu(cpu).apic_id);
+                since = now;
             }
+            core::hint::spin_loop();
         }
     }
 
@@ -55,6 +70,7 @@ impl Kernel {
                 // It empties the list as soon as it is inside.
                 if !lock::is_inside(cpu) {
                     apic::kick(self.cpu(cpu).apic_id);
+                    self.wait_until_inside(cpu);
                 }
                 core::hint::spin_loop();
             }

@@ -45,30 +45,36 @@ pub(crate) unsafe extern "C" fn kernel_nested(record: *mut Record) {
     panic!("trap in the kernel, depth {}, CR2 {:#x}, {record:#x?}", window::depth(), insn::read_cr2());
 }
 
-/// An NMI. Gives 0 to resume under the word that is in force, 1 under the domain's.
+/// An NMI. Gives 0 to resume under the word that is in force, 1 under the domain's, 2 if the domain ran under a
+/// PKRS that nothing explains and answers for it.
 ///
 /// # Safety
 /// Called by the entry code alone, with the address of this CPU's NMI record.
 pub(crate) unsafe extern "C" fn kernel_nmi(record: *mut Record) -> u64 {
     // SAFETY: the record is this CPU's own; NMIs do not nest.
     let record = unsafe { &mut *record };
+    if crate::is_stopped() {
+        insn::stop();
+    }
     selftest::note_nmi();
     if window::depth() > 1 {
         return 0;
     }
-    // NMIs are blocked while one is handled: one that met the handler busy, or finds its text interrupted, proves that
-    // the handler had been entered by a jump or INT 2. No lock is held here at depth 1.
-    if window::take_nmi_forged() || entry::is_nmi_text(record.rip) {
-        record.vector = VECTOR_BAD;
-        lock::enter(|kernel| kernel.event(record));
-        record.rflags = (record.rflags & FLAGS_KEPT) | FLAG_INTERRUPTS | 2;
-        return 1;
+    let in_entry_text = entry::is_entry_text(record.rip);
+    if is_unexplained(record, crate::has_pks()) {
+        return 2;
     }
-    // Returning to entry code the frame's interrupt flag stays; elsewhere interrupts are on.
-    let interrupts =
-        if entry::is_entry_text(record.rip) { record.rflags & FLAG_INTERRUPTS } else { FLAG_INTERRUPTS };
+    // Returning to entry code the frame's interrupt flag stays; elsewhere interrupts are on, so that an NMI brings a
+    // domain back that has switched them off.
+    let interrupts = if in_entry_text { record.rflags & FLAG_INTERRUPTS } else { FLAG_INTERRUPTS };
     record.rflags = (record.rflags & FLAGS_KEPT) | interrupts | 2;
     if entry::runs_with_kernel_word(record.rip) { 0 } else { 1 }
+}
+
+/// Whether the PKRS at entry is neither what this CPU's last exit wrote nor what entry code may have written since.
+/// What RDMSR read at entry is evidence against the current thread at most; it is never restored.
+fn is_unexplained(record: &Record, pks: bool) -> bool {
+    pks && record.pkrs != u64::from(window::cell().raw()) && !entry::is_entry_text(record.rip)
 }
 
 impl Kernel {
@@ -86,14 +92,17 @@ impl Kernel {
             }
         }
         self.expire_deadlines();
+        if let vector @ 0x20..0x100 = record.vector {
+            self.interrupt(vector);
+        }
         match record.vector {
-            vector @ 0x20..0x100 => self.interrupt(vector),
             _ if evicted => {}
-            // What RDMSR read at entry is evidence: a word that no exit of this CPU wrote was come by in no honest way.
-            0..0x20 if self.is_unexplained(record) => {
+            // A word that no exit of this CPU wrote was come by in no honest way.
+            0..0x100 if is_unexplained(record, self.pks) => {
                 let text = "ran under a PKRS that the kernel did not write";
                 self.fault(current, Some((FaultKind::GateAbuse, text)));
             }
+            0x20..0x100 => {}
             VECTOR_CALL => self.call(current),
             VECTOR_REPLY => self.reply(current),
             VECTOR_SYSCALL => self.syscall(current),
@@ -115,6 +124,7 @@ impl Kernel {
         // The hook of every switch: the cell always says what the books say of the thread that runs next.
         window::set_cell(self.seat(next).word);
         *record = self.threads[next].record;
+        window::scrub_nmi_slot();
         self.cpu(window::cpu()).evicted = false;
     }
 
@@ -124,14 +134,12 @@ impl Kernel {
         self.leave_to_next(unsafe { &mut *(window::RECORD as *mut Record) });
     }
 
-    /// Whether the PKRS at entry is neither what this CPU's last exit wrote nor what entry code may have written since.
-    fn is_unexplained(&self, record: &Record) -> bool {
-        self.pks && record.pkrs != u64::from(window::cell().raw()) && !entry::is_entry_text(record.rip)
-    }
-
     fn interrupt(&mut self, vector: u64) {
         // Written before anything else can go wrong; without an interrupt in service it does nothing.
         apic::end_of_interrupt();
+        if vector == u64::from(apic::VECTOR_TIMER) {
+            self.watch_cpus();
+        }
         self.line_interrupt(vector);
     }
 

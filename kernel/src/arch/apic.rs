@@ -29,6 +29,11 @@ const MASKED: u32 = 1 << 16;
 const DELIVER_NMI: u32 = 0b100 << 8;
 const ENABLED: u32 = 1 << 8;
 const PENDING: u32 = 1 << 12;
+/// Level "assert", which every delivery mode but one wants (Intel SDM vol. 3A, 11.6.1).
+const ASSERT: u32 = 1 << 14;
+const ALL_BUT_SELF: u32 = 0b11 << 18;
+/// The highest APIC ID that a command in xAPIC mode reaches; the next one is "all".
+pub(crate) const HIGHEST_ID: u32 = 0xfe;
 
 /// Address of the registers; the same on every CPU.
 static REGISTERS: AtomicU64 = AtomicU64::new(0);
@@ -112,10 +117,17 @@ fn send(apic_id: u32, low: u32) {
 
 /// Asks another CPU into the kernel.
 pub(crate) fn kick(apic_id: u32) {
-    send(apic_id, u32::from(VECTOR_KICK));
+    send(apic_id, ASSERT | u32::from(VECTOR_KICK));
 }
 
 /// Sends an NMI.
 pub(crate) fn send_nmi(apic_id: u32) {
-    send(apic_id, DELIVER_NMI);
+    send(apic_id, ASSERT | DELIVER_NMI);
+}
+
+/// Sends an NMI to all other CPUs, if the APIC has been found.
+pub(crate) fn send_nmi_to_others() {
+    if REGISTERS.load(Ordering::Relaxed) != 0 {
+        send(0, ALL_BUT_SELF | ASSERT | DELIVER_NMI);
+    }
 }

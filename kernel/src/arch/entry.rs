@@ -280,6 +280,9 @@ macro_rules! take_slot {
             "-24], rax\nmov [.L",
             $slot,
             "-16], rax\n",
+            "mov [.L",
+            $slot,
+            "-88], rax\n",
             "mov qword ptr [.L",
             $slot,
             "-48], .LNOERR\n",
@@ -467,17 +470,13 @@ pub(crate) fn gate_start_of(rip: u64) -> Option<u64> {
         .find(|&gate| (gate..gate + 0x80).contains(&rip))
 }
 
-/// Whether an address lies in the text of stubs or gates.
+/// Whether an address lies in the text of stubs or gates, but for the RET at which a domain leaves a gate: that
+/// one runs with the domain's word and with interrupts on.
 pub(crate) fn is_entry_text(rip: u64) -> bool {
     let within = |from: *const u8, to: *const u8| (from as u64..to as u64).contains(&rip);
-    within(&raw const __text_start, &raw const __gates_end)
-        || within(&raw const __entry_start, &raw const __entry_end)
-}
-
-/// Whether an address lies in the NMI stub.
-pub(crate) fn is_nmi_text(rip: u64) -> bool {
-    let (start, end) = (nmi::nmi_entry as *const () as u64, nmi::nmi_text_end as *const () as u64);
-    (start..end).contains(&rip)
+    let entry = within(&raw const __text_start, &raw const __gates_end)
+        || within(&raw const __entry_start, &raw const __entry_end);
+    entry && rip != gate_landing_address()
 }
 
 /// Where PKRS is written and read: addresses of the two-byte instructions, for a CPU that has no such register.

@@ -10,6 +10,7 @@
 //! | 2 | read-write, 1 | page 0 again, for the kernel to write |
 //! | 3 | read-write, 0 | the trap slots: the only pages that every domain can write |
 //! | 4 | read-only, 0 | GDT and TSS |
+//! | 5 | read-only, 1 | the vault: text of SelfTest, executable only while an operation of it runs on this CPU |
 //! | 0x10.. | read-write, 1 | stacks, a guard page below each |
 
 use super::record::Record;
@@ -28,6 +29,9 @@ pub(crate) const CONSTANTS_ALIAS: u64 = BASE + 0x2000;
 pub(crate) const SLOTS: u64 = BASE + 0x3000;
 /// The page of GDT and TSS.
 pub(crate) const TABLES: u64 = BASE + 0x4000;
+
+/// The vault: the only place where instructions can be executed that write PKRS or CR0 without a check.
+pub(crate) const VAULT: u64 = BASE + 0x5000;
 
 /// Bytes of a trap slot. Slot `n` ends at [`slot_top`]`(n)`, which is what the TSS holds as stack `n`.
 pub(crate) const SLOT_BYTES: u64 = 0x200;
@@ -79,9 +83,9 @@ pub(crate) struct PerCpu {
     pub(crate) depth: u32,
     /// Not 0 while an NMI is being handled.
     pub(crate) nmi_busy: u32,
-    /// Set when an NMI met a handler that had been entered without one.
+    /// Set when an NMI met a handler that had been entered without one; cleared when a handler starts.
     pub(crate) nmi_forged: u32,
-    /// How an NMI leaves: 0 the kernel's word stays, 1 with the domain's.
+    /// What [`crate::trap::kernel_nmi`] gave.
     pub(crate) nmi_mode: u32,
     /// Record of the event.
     pub(crate) record: Record,
@@ -150,13 +154,12 @@ pub(crate) fn depth() -> u32 {
     unsafe { (&raw const (*(PER_CPU as *const PerCpu)).depth).read_volatile() }
 }
 
-/// Takes the mark that a forged NMI left, and clears it.
-pub(crate) fn take_nmi_forged() -> bool {
-    let field = NMI_FORGED as *mut u32;
-    // SAFETY: mapped on this CPU alone and touched by the NMI path only, which does not nest.
-    unsafe {
-        let forged = field.read_volatile() != 0;
-        field.write_volatile(0);
-        forged
+/// Leaves nothing of an interrupted domain in the slot of the NMI, which a handler in place left through: the next
+/// domain could read it. The other slots are scrubbed when their content is taken.
+pub(crate) fn scrub_nmi_slot() {
+    for offset in [16, 24, 40] {
+        let word = (slot_top(1) - offset) as *mut u64;
+        // SAFETY: the slots are mapped on this CPU alone, and nothing that lies there is believed.
+        unsafe { word.write_volatile(0) };
     }
 }
