@@ -1,7 +1,8 @@
 //! What the SelfTest capability gives. Nothing here is reachable without it.
 //!
 //! A probe runs one access under a rights word of the caller's choice while DEPTH is 1, in text that touches nothing
-//! but registers and that one address; its fault arrives as a trap inside the kernel and is mended here.
+//! but registers and that one address; its fault arrives as a trap inside the kernel and is mended here. That text
+//! writes PKRS and CR0 without a check, so it lies in the vault, where no domain can jump to it ([`in_vault`]).
 
 use crate::arch::record::Record;
 use crate::arch::{apic, insn, power, window};
@@ -162,15 +163,33 @@ pub(crate) fn mend(record: &mut Record) -> bool {
         let (start, end) = (&raw const __fixups, &raw const __fixups_end);
         core::slice::from_raw_parts(start, end.offset_from_unsigned(start))
     };
-    let Some([_, landing]) = fixups.iter().find(|[at, _]| *at == record.rip) else { return false };
+    let offset = mem::vault_offset();
+    let at = record.rip.wrapping_sub(offset);
+    let Some([_, landing]) = fixups.iter().find(|fixup| fixup[0] == at) else { return false };
     if record.vector == 3 {
         NESTED_PKRS.store(live_pkrs(true).raw(), Ordering::SeqCst);
     } else if let Some(mut mended) = MENDED.try_lock() {
         *mended = Outcome { value: 0, faulted: 1, error: record.error, cr2: insn::read_cr2() };
     }
-    record.rip = *landing;
+    record.rip = landing.wrapping_add(offset);
     true
 }
+
+/// Calls a routine of this file's text in the vault of this CPU. `F` is the routine's type, a function pointer.
+fn in_vault<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> R {
+    const { assert!(size_of::<F>() == size_of::<u64>()) };
+    // SAFETY: a function pointer has the size of its address and may have any value while it is not called.
+    let linked = unsafe { core::mem::transmute_copy::<F, u64>(&routine) };
+    let moved = linked.wrapping_add(mem::vault_offset());
+    // SAFETY: the vault shows the same frame; the routines are assembly that refers to itself by distance only. It is
+    // called below, while the vault is open.
+    let there = unsafe { core::mem::transmute_copy::<u64, F>(&moved) };
+    mem::open_vault(|| call_fn(there))
+}
+
+type Probe = unsafe extern "C" fn(u64, u32, u32, u64, *mut Outcome, u64);
+type WriteRaw = unsafe extern "C" fn(u32, u32) -> u64;
+type Breakpoint = unsafe extern "C" fn();
 
 impl Kernel {
     /// An operation of the SelfTest capability; the caller has been found to hold it.
@@ -194,7 +213,7 @@ impl Kernel {
             SelfTestOp::Counters => self.counters(args[0]),
             SelfTestOp::Nmi => self.nmi(args[0]),
             SelfTestOp::Audit => {
-                let audit = mem::audit::run(self);
+                let audit = mem::audit::run(self, crate::roots());
                 Ok([audit.pages, audit.broken, 0, 0, 0, 0, 0, 0])
             }
             SelfTestOp::Exit => {
@@ -224,7 +243,9 @@ impl Kernel {
         let cr0 = if without_write_protect { cr0_without_write_protect() } else { 0 };
         // SAFETY: PKS is on, interrupts are off in the kernel; whatever the address is, its fault is mended. What a
         // write changes is the test's affair: the capability is there for that.
-        unsafe { probe_access(address, word, access as u32, value, &raw mut outcome, cr0) };
+        in_vault(probe_access as Probe, |probe| unsafe {
+            probe(address, word, access as u32, value, &raw mut outcome, cr0);
+        });
         let mended = *MENDED.lock();
         Ok([mended.faulted, mended.error, mended.cr2, outcome.value, 0, 0, 0, 0])
     }
@@ -274,7 +295,7 @@ impl Kernel {
         let before = live_pkrs(true).raw();
         NESTED_PKRS.store(0, Ordering::SeqCst);
         // SAFETY: at depth 1; the breakpoint is in the table of fix-ups.
-        unsafe { breakpoint() };
+        in_vault(breakpoint as Breakpoint, |breakpoint| unsafe { breakpoint() });
         let (inner, after) = (NESTED_PKRS.load(Ordering::SeqCst), live_pkrs(true).raw());
         Ok([u64::from(before), u64::from(inner), u64::from(after), 0, 0, 0, 0, 0])
     }
@@ -287,7 +308,7 @@ impl Kernel {
         }
         *MENDED.lock() = Outcome::default();
         // SAFETY: PKS is on, interrupts are off; #GP is mended.
-        let read = unsafe { write_pkrs_raw(low as u32, high as u32) };
+        let read = in_vault(write_pkrs_raw as WriteRaw, |write| unsafe { write(low as u32, high as u32) });
         let mended = *MENDED.lock();
         Ok([mended.faulted, read, u64::from(live_pkrs(true).raw()), 0, 0, 0, 0, 0])
     }

@@ -1,17 +1,24 @@
-//! Walks every mapping and checks the rules that the rest of the kernel relies on.
+//! Walks every mapping of every CPU and checks the rules that the rest of the kernel relies on.
 //!
-//! 1. Nothing is writable and executable.
+//! 1. Nothing is writable and executable; nothing is executable but the kernel's text and images in slots.
 //! 2. U/S is clear at every leaf but the test page.
-//! 3. The only pages that are writable under key 0 are the trap slots (where the CPU has PKS).
+//! 3. The only pages that are writable under key 0 are the trap slots (where the CPU has PKS), and every CPU has
+//!    slots and books of its own.
 //! 4. The direct map carries the kernel's key everywhere, and maps read-only every frame that is mapped executable
 //!    elsewhere.
 //! 5. Keys in slots and regions are those of their domain or class; nothing there carries key 0 or the kernel's.
+//! 6. Nothing is mapped outside of the areas that `mem` lists.
 
+use super::bringup::{self, TOP_SPAN};
 use super::map::Leaf;
 use super::paging::{ADDRESS, Table, is_leaf, is_present};
-use super::{DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, PAGE, USER_TEST_PAGE};
+use super::{
+    DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, PAGE, USER_TEST_PAGE,
+};
 use crate::arch::window;
+use crate::boot::MAX_CPUS;
 use crate::state::Kernel;
+use heapless::Vec;
 use libpks::abi::layout;
 use libpks::pkey::Pkey;
 
@@ -27,28 +34,51 @@ pub(crate) struct Audit {
 /// Broken rules that are named in the log.
 const NAMED: u64 = 8;
 
-/// Audits the mappings of the CPU that runs this.
-pub(crate) fn run(kernel: &Kernel) -> Audit {
+/// Audits the mappings of every CPU whose root is given, the first in full, of the others what they do not share
+/// with it.
+pub(crate) fn run(kernel: &Kernel, roots: &[u64]) -> Audit {
     let mut audit = Audit::default();
-    let root = Table(crate::arch::insn::read_cr3() & ADDRESS);
     let levels = super::with(|memory| memory.tables.levels);
-    walk(root, levels, 0, true, &mut |address, leaf| {
+    let mut note = |address: u64, leaf: Leaf, rule: Option<&'static str>| {
         audit.pages += 1;
-        if let Some(rule) = broken_rule(kernel, address, leaf) {
+        if let Some(rule) = rule {
             audit.broken += 1;
             if audit.broken <= NAMED {
                 log::error!(target: "audit", "{address:#018x} {:#x}: {rule}", leaf.entry);
             }
         }
-    });
+    };
+    let mut own_frames: Vec<u64, { 2 * MAX_CPUS }> = Vec::new();
+    let first = roots.first().map(|&root| Table(root));
+    for (number, &root) in roots.iter().enumerate() {
+        let shared = first.filter(|_| number > 0);
+        walk(Table(root), shared, levels, 0, true, &mut |address, leaf| {
+            let mut rule = broken_rule(kernel, address, leaf);
+            if matches!(address, window::SLOTS | window::PER_CPU) {
+                let frame = leaf.frame(address);
+                if own_frames.contains(&frame) || own_frames.push(frame).is_err() {
+                    rule = rule.or(Some("another CPU has the same frame"));
+                }
+            }
+            note(address, leaf, rule);
+        });
+    }
     audit
 }
 
-/// Calls with every leaf below a table.
-fn walk(table: Table, level: u8, base: u64, user: bool, leaf_fn: &mut dyn FnMut(u64, Leaf)) {
+/// Calls with every leaf below a table, but for what it shares with another one.
+fn walk(
+    table: Table,
+    shared: Option<Table>,
+    level: u8,
+    base: u64,
+    user: bool,
+    leaf_fn: &mut dyn FnMut(u64, Leaf),
+) {
     for n in 0..512 {
         let entry = table.get(n);
-        if !is_present(entry) {
+        let other = shared.map_or(0, |shared| shared.get(n));
+        if !is_present(entry) || entry == other {
             continue;
         }
         let address = canonical(base | (n as u64) << (12 + 9 * (u64::from(level) - 1)), level);
@@ -56,7 +86,8 @@ fn walk(table: Table, level: u8, base: u64, user: bool, leaf_fn: &mut dyn FnMut(
         if is_leaf(entry, level) {
             leaf_fn(address, Leaf { entry, level, user });
         } else {
-            walk(Table(entry & ADDRESS), level - 1, address, user, leaf_fn);
+            let below = (is_present(other) && !is_leaf(other, level)).then_some(Table(other & ADDRESS));
+            walk(Table(entry & ADDRESS), below, level - 1, address, user, leaf_fn);
         }
     }
 }
@@ -73,6 +104,12 @@ fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str
     }
     if leaf.user && address != USER_TEST_PAGE {
         return Some("open to user mode");
+    }
+    if leaf.executable() && !is_text(address) {
+        return Some("executable outside of text");
+    }
+    if !is_in_area(address) {
+        return Some("outside of every area");
     }
     let key = leaf.key();
     if leaf.writable()
@@ -93,6 +130,22 @@ fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str
         return Some("kernel page without the kernel's key");
     }
     owner_rule(kernel, address, key)
+}
+
+/// The kernel's text and the slots, in which images lie.
+fn is_text(address: u64) -> bool {
+    bringup::kernel_text().contains(&address) || layout::slot_of(address).is_some()
+}
+
+fn is_in_area(address: u64) -> bool {
+    let within = |base: u64, bytes: u64| (base..base + bytes).contains(&address);
+    address == USER_TEST_PAGE
+        || within(DIRECT_MAP, DIRECT_MAP_BYTES)
+        || layout::slot_of(address).is_some()
+        || within(layout::REGIONS_BASE, layout::REGIONS_BYTES)
+        || within(KERNEL_TABLES, KERNEL_TABLES_BYTES)
+        || within(DEVICES, TOP_SPAN)
+        || address >= layout::KERNEL_BASE
 }
 
 fn has_writable_alias(address: u64, leaf: Leaf) -> bool {

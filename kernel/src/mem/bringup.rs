@@ -3,10 +3,7 @@
 use super::direct::{set_base, words_mut};
 use super::map::{MapError, Mapping, PageTables};
 use super::paging::{ADDRESS, Table, index};
-use super::{
-    DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE,
-    USER_TEST_PAGE,
-};
+use super::{DEVICES, DIRECT_MAP, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE, USER_TEST_PAGE};
 use crate::arch::{gdt, insn, record, window};
 use crate::boot::{Boot, RamUse};
 use libpks::abi::layout;
@@ -16,7 +13,7 @@ use libpks::pkey::Pkey;
 /// Frames below this are never used: firmware, the trampoline and ISA devices live there.
 const LOWEST_FRAME: u64 = 0x100;
 /// Bytes of address space under one entry of a level-4 table.
-const TOP_SPAN: u64 = 1 << 39;
+pub(super) const TOP_SPAN: u64 = 1 << 39;
 /// Bytes of a large page.
 const LARGE: u64 = 2 << 20;
 
@@ -35,6 +32,7 @@ unsafe extern "C" {
     static __text_end: u8;
     static __init_start: u8;
     static __init_end: u8;
+    static __selftest_start: u8;
     static __selftest_end: u8;
     static __rodata_start: u8;
     static __rodata_end: u8;
@@ -51,17 +49,24 @@ struct Section {
 }
 
 /// The sections of the image. All of it carries the kernel's key, text too: instruction fetches are not checked, so
-/// domains can pass the gates but read nothing. The IDT alone is open, because the CPU reads it under any PKRS.
-fn sections() -> [Section; 5] {
+/// domains can pass the gates but read nothing. The IDT alone is open, because the CPU reads it under any PKRS. The
+/// text of SelfTest writes PKRS and CR0 without a check: here it cannot be executed (see [`open_vault`]).
+fn sections() -> [Section; 6] {
     let at = |symbol: *const u8| symbol as u64;
     let section = |from, to, mapping| Section { from: at(from), to: at(to), mapping };
     [
         section(&raw const __text_start, &raw const __text_end, Mapping::text(Pkey::KERNEL)),
-        section(&raw const __init_start, &raw const __selftest_end, Mapping::text(Pkey::KERNEL)),
+        section(&raw const __init_start, &raw const __init_end, Mapping::text(Pkey::KERNEL)),
+        section(&raw const __selftest_start, &raw const __selftest_end, Mapping::constant(Pkey::KERNEL)),
         section(&raw const __rodata_start, &raw const __rodata_end, Mapping::constant(Pkey::KERNEL)),
         section(&raw const __data_start, &raw const __idt_end, Mapping::constant(Pkey::OPEN)),
         section(&raw const __idt_end, &raw const __image_end, Mapping::data(Pkey::KERNEL)),
     ]
+}
+
+/// The text that stays: gates, entry code, everything that runs once bring-up is over.
+pub(super) fn kernel_text() -> core::ops::Range<u64> {
+    &raw const __text_start as u64..&raw const __text_end as u64
 }
 
 /// Physical addresses of the CPUs' root page tables.
@@ -93,8 +98,9 @@ pub(crate) unsafe fn build(boot: &Boot) -> Result<Roots, BringupError> {
     map_ram(&mut memory, boot)?;
     map_image(&mut memory, boot)?;
     let mut roots = Roots::new();
+    let vault = boot.image_physical + (&raw const __selftest_start as u64 - &raw const __image_start as u64);
     for (number, _) in boot.cpus.iter().enumerate() {
-        let root = build_cpu(&mut memory, number as u64)?;
+        let root = build_cpu(&mut memory, number as u64, vault)?;
         let _ = roots.push(root);
     }
     *MEMORY.lock() = Some(memory);
@@ -142,22 +148,19 @@ pub(crate) unsafe fn leave_loader_map() {
 /// Puts the frame bitmap into the first range that holds it and frees what is free.
 #[unsafe(link_section = ".init.text")]
 fn take_frames(boot: &Boot) -> Result<(FrameBitmap<'static>, (u64, usize)), BringupError> {
-    let end = boot.ram.iter().map(|ram| ram.base + ram.bytes).max().unwrap_or(0).min(DIRECT_MAP_BYTES);
+    let end = boot.ram.iter().map(|ram| ram.base + ram.bytes).max().unwrap_or(0);
     let words = (end / PAGE).div_ceil(64);
     let bytes = (words * 8).next_multiple_of(PAGE);
-    let free = |ram: &&crate::boot::Ram| ram.use_ == RamUse::Free && ram.base >= LOWEST_FRAME * PAGE;
     let home = boot
         .ram
         .iter()
-        .filter(free)
-        .find(|ram| ram.bytes >= bytes)
+        .find(|ram| ram.use_ == RamUse::Free && ram.bytes >= bytes)
         .ok_or(BringupError::TooLittle("the frame bitmap"))?;
     // SAFETY: the loader says that the range is free; it is never released below.
     let mut frames = FrameBitmap::new(unsafe { words_mut(home.base, words as usize) });
     for ram in boot.ram.iter().filter(|ram| ram.use_ == RamUse::Free) {
-        let from = (ram.base.div_ceil(PAGE)).max(LOWEST_FRAME);
-        let from = if ram.base == home.base { from + bytes / PAGE } else { from };
-        let to = ((ram.base + ram.bytes) / PAGE).min(end / PAGE);
+        let taken = if ram.base == home.base { bytes } else { 0 };
+        let (from, to) = ((ram.base + taken) / PAGE, (ram.base + ram.bytes) / PAGE);
         if from < to {
             frames.release_range(from..to).expect("the bitmap reaches to the end of RAM");
         }
@@ -168,7 +171,7 @@ fn take_frames(boot: &Boot) -> Result<(FrameBitmap<'static>, (u64, usize)), Brin
 /// Makes every top-level entry that there will ever be.
 #[unsafe(link_section = ".init.text")]
 fn reserve_areas(memory: &mut Memory, boot: &Boot) -> Result<(), BringupError> {
-    let ram_end = boot.ram.iter().map(|ram| ram.base + ram.bytes).max().unwrap_or(0).min(DIRECT_MAP_BYTES);
+    let ram_end = boot.ram.iter().map(|ram| ram.base + ram.bytes).max().unwrap_or(0);
     let areas = [
         (DIRECT_MAP, ram_end),
         (layout::SLOTS_BASE, layout::SLOT_COUNT * layout::SLOT_BYTES),
@@ -203,9 +206,9 @@ fn with_frames<R>(
 #[unsafe(link_section = ".init.text")]
 fn map_ram(memory: &mut Memory, boot: &Boot) -> Result<(), BringupError> {
     for ram in &boot.ram {
-        let end = (ram.base + ram.bytes).div_ceil(PAGE) * PAGE;
-        let mut at = ram.base / PAGE * PAGE;
-        while at < end.min(DIRECT_MAP_BYTES) {
+        let end = ram.base + ram.bytes;
+        let mut at = ram.base;
+        while at < end {
             let large = at.is_multiple_of(LARGE) && at + LARGE <= end;
             let (level, step) = if large { (2, LARGE) } else { (1, PAGE) };
             let mapping = Mapping::data(Pkey::KERNEL);
@@ -266,7 +269,7 @@ impl Memory {
         Ok(Some(address))
     }
 
-    /// Takes the text of bring-up, and unless it is kept that of SelfTest, out of the address space.
+    /// Takes the text of bring-up out of the address space.
     pub(crate) fn unmap_init(&mut self) {
         let (from, to) = (&raw const __init_start as u64, &raw const __init_end as u64);
         for at in (from..to).step_by(PAGE as usize) {
@@ -280,9 +283,9 @@ impl Memory {
     /// Every CPU has left the loader's page tables, stacks and mailboxes, and `boot` holds copies only.
     pub(crate) unsafe fn reclaim_loader(&mut self, boot: &Boot) {
         for ram in boot.ram.iter().filter(|ram| ram.use_ == RamUse::Loader) {
-            let from = (ram.base.div_ceil(PAGE)).max(LOWEST_FRAME);
+            let from = (ram.base / PAGE).max(LOWEST_FRAME);
             let to = (ram.base + ram.bytes) / PAGE;
-            if from < to && to * PAGE <= DIRECT_MAP_BYTES {
+            if from < to {
                 self.frames.release_range(from..to).expect("the bitmap reaches to the end of RAM");
                 self.frames_total += to - from;
             }
@@ -292,13 +295,15 @@ impl Memory {
 
 /// A CPU's root: the shared entries, but an own path down to its window. The bootstrap CPU's is the shared root.
 #[unsafe(link_section = ".init.text")]
-fn build_cpu(memory: &mut Memory, number: u64) -> Result<u64, BringupError> {
+fn build_cpu(memory: &mut Memory, number: u64, vault: u64) -> Result<u64, BringupError> {
     let shared = memory.tables.root;
     let root = if number == 0 { shared } else { own_path(memory, shared)? };
     memory.tables.root = root;
     let mapped = map_window(memory, number);
+    let vault = memory.map_page(window::VAULT, vault, Mapping::constant(Pkey::KERNEL));
     memory.tables.root = shared;
     mapped?;
+    vault?;
     Ok(root.0)
 }
 
@@ -368,10 +373,29 @@ pub(crate) fn forget_init() {
 
 /// Makes GDT and TSS of the CPU with this root read-only.
 pub(crate) fn seal_tables(root: u64) {
+    protect_in_window(root, window::TABLES, Mapping::constant(Pkey::OPEN));
+}
+
+fn protect_in_window(root: u64, address: u64, mapping: Mapping) {
     super::with(|memory| {
         let shared = core::mem::replace(&mut memory.tables.root, Table(root));
-        memory.tables.protect(window::TABLES, Mapping::constant(Pkey::OPEN));
+        memory.tables.protect(address, mapping);
         memory.tables.root = shared;
     });
-    insn::invalidate_page(window::TABLES);
+    insn::invalidate_page(address);
+}
+
+/// Runs something while the vault of this CPU can be executed. Nothing else runs here meanwhile, for interrupts are
+/// off, and no other CPU maps this window.
+pub(crate) fn open_vault<R>(work_fn: impl FnOnce() -> R) -> R {
+    let root = insn::read_cr3() & ADDRESS;
+    protect_in_window(root, window::VAULT, Mapping::text(Pkey::KERNEL));
+    let result = work_fn();
+    protect_in_window(root, window::VAULT, Mapping::constant(Pkey::KERNEL));
+    result
+}
+
+/// How far the vault lies above the text that it shows.
+pub(crate) fn vault_offset() -> u64 {
+    window::VAULT - &raw const __selftest_start as u64
 }

@@ -20,7 +20,7 @@ mod map;
 mod paging;
 mod table;
 
-pub(crate) use bringup::forget_init;
+pub(crate) use bringup::{forget_init, open_vault, vault_offset};
 pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
 pub(crate) use map::{MapError, Mapping, PageTables};
 pub(crate) use table::ReservedTable;
