@@ -35,6 +35,20 @@ pub enum Aim {
     KernelText,
     /// What every domain may read and the kernel alone writes: a page of descriptors.
     OpenConstants,
+    /// A region that is given for reading only.
+    ReadOnlyRegion,
+    /// A region that is given, and taken back by a revoke after the reply.
+    RevokedRegion,
+    /// A region that is lent until the reply.
+    LentRegion,
+}
+
+impl Aim {
+    /// Whether the crime is committed behind the reply, so that a fault must come after it.
+    #[must_use]
+    pub const fn is_after_reply(self) -> bool {
+        matches!(self, Aim::RevokedRegion | Aim::LentRegion)
+    }
 }
 
 /// A crime as both sides know it.
@@ -86,6 +100,9 @@ crimes! {
     "wrong_object", Nothing, Refused(Error::WrongObject), "use a capability for something else than it names";
     "garbage_message", Nothing, Refused(Error::Malformed), "send noise to a server";
     "oversized_message", Nothing, Refused(Error::BadMessage), "call with sizes that no message has";
+    "write_read_only_region", ReadOnlyRegion, Refused(Error::RightsExceeded), "open for writing what is for reading";
+    "read_after_revoke", RevokedRegion, Ends(FaultKind::ProtectionKey), "go on reading a region that is revoked";
+    "read_after_loan", LentRegion, Ends(FaultKind::ProtectionKey), "go on reading a region that was lent";
     "wrong_syscall", Nothing, Refused(Error::NoSuchSyscall), "ask for operations that do not exist";
     "exhaust_heap", Nothing, Refused(Error::QuotaExceeded), "allocate until nothing is left";
     "exhaust_threads", Nothing, Refused(Error::QuotaExceeded), "start threads until nothing is left";
@@ -115,7 +132,7 @@ pub enum Request {
     Commit {
         /// Its name.
         name: Name,
-        /// The address to aim at, for crimes against memory of others.
+        /// The address to aim at, for crimes against memory of others. Crimes on a region come with its capability.
         target: u64,
     },
 }

@@ -68,6 +68,7 @@ scenarios! {
     "P17_reserved_bits", true, 4, "a word with a bit above 31 is refused by the CPU, one without is taken";
     "P18_rekey", true, 6, "a page with another key obeys the new key on every CPU";
     "P20_exhaustion", true, 4, "more keys than there are: a typed error, and all come back";
+    "M1_fresh_memory", false, 24, "memory that somebody else has used comes back as zeros";
     "P19_audit", false, 2, "every mapping has the key and the permissions that the rules say";
 }
 
@@ -190,7 +191,7 @@ impl Outcome {
     /// checks than it must make, is a failure; so is a skip of a scenario that needs nothing of the machine.
     #[must_use]
     pub fn judged(self, name: &str) -> Self {
-        let Some(scenario) = find(name) else {
+        let Some(scenario) = find(name).or_else(|| super::ipc_test::find(name)) else {
             return Self::new(
                 Verdict::Fail,
                 self.checks,

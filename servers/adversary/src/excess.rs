@@ -2,16 +2,20 @@
 #![forbid(unsafe_code)]
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
 use libpks::proto::Protocol;
 use libpks::rt::thread::spawn;
 use libpks::rt::{
-    CallError, Capability, Client, Endpoint, Error, Handle, Instant, Notification, Region, serve,
+    CallError, Capability, Client, Endpoint, Error, Handle, Instant, Notification, Region, serve, time,
 };
 use serde::{Deserialize, Serialize};
 
 const STACK: u64 = 16 * 1024;
 const PIECE: usize = 64 * 1024;
+/// How long a thread may take to get on.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// More than any quota holds.
 const MANY: usize = 1 << 20;
 
@@ -26,6 +30,38 @@ pub(crate) fn commit(name: &str, console: Endpoint, priority: u8) -> Option<Resu
         "infinite_loop" => spawn(STACK, priority, spin).map(drop),
         _ => return None,
     })
+}
+
+/// Commits a crime on a region that came with the request; `None` if it is not one of these.
+pub(crate) fn commit_on(name: &str, region: Region, priority: u8) -> Option<Result<(), Error>> {
+    Some(match name {
+        "write_read_only_region" => region.open_write().map(drop),
+        "read_after_revoke" | "read_after_loan" => keep_reading(region, priority),
+        _ => return None,
+    })
+}
+
+/// Opens a region in a thread of its own, which reads it for ever without entering the kernel; comes back once that
+/// works.
+fn keep_reading(region: Region, priority: u8) -> Result<(), Error> {
+    static READS: AtomicU64 = AtomicU64::new(0);
+    let raw = region.unguarded()?;
+    let read = move || -> Result<(), Error> {
+        let _open = region.open_read()?;
+        loop {
+            raw.read_u64(0)?;
+            READS.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    spawn(STACK, priority, read)?;
+    let until = Instant::after(PATIENCE);
+    while READS.load(Ordering::Relaxed) < 100 {
+        if Instant::now() > until {
+            return Err(Error::TimedOut);
+        }
+        time::sleep(Duration::from_millis(1))?;
+    }
+    Ok(())
 }
 
 /// Handles that were never given; the error if it is the same for all.

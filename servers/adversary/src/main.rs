@@ -11,7 +11,7 @@ mod crimes;
 mod excess;
 
 use libpks::proto::adversary::{Adversary, Reply, Request};
-use libpks::rt::{Caller, Capability, Endpoint, Env, EnvError, Server, serve};
+use libpks::rt::{Caller, Capability, Endpoint, Env, EnvError, Owned, Region, Server, serve};
 
 libpks::server_main!(main);
 
@@ -25,10 +25,13 @@ struct Criminal {
 impl Server for Criminal {
     type Protocol = Adversary;
 
-    fn handle(&mut self, _: &mut Caller, request: Request) -> Reply {
+    fn handle(&mut self, caller: &mut Caller, request: Request) -> Reply {
         let Request::Commit { name, target } = request;
-        let by_force = crimes::commit(&name, target, self.console.handle());
-        match by_force.or_else(|| excess::commit(&name, self.console, self.priority)) {
+        // Kept: what is given for good must be taken back by force.
+        let region = caller.take(0).and_then(|given| given.into_kind::<Region>().ok()).map(Owned::keep);
+        let on_region = region.and_then(|region| excess::commit_on(&name, region, self.priority));
+        let by_force = || crimes::commit(&name, target, self.console.handle());
+        match on_region.or_else(by_force).or_else(|| excess::commit(&name, self.console, self.priority)) {
             Some(Ok(())) => Reply::Succeeded,
             Some(Err(error)) => Reply::Refused(error),
             None => Reply::UnknownCrime,

@@ -13,7 +13,9 @@ use libpks::proto::adversary::{self, Adversary, Aim, Consequence, Crime};
 use libpks::proto::pks_test::{self, Outcome, PksTest, Refusal, RunError, Verdict};
 use libpks::proto::supervisor::{self, Supervisor};
 use libpks::proto::testlink::{self, Action, Answered, Asked, Closing, MAX_BYTES, Problem, Reply, Request};
-use libpks::rt::{CallError, Client, Env, EnvError, Inspect, Instant, SelfTest, time};
+use libpks::rt::{
+    CallError, Capability, Client, Env, EnvError, Inspect, Instant, Offer, Region, SelfTest, time,
+};
 use libpks::wire;
 
 /// How long a server may take until it answers again.
@@ -151,11 +153,20 @@ impl Agent {
         let crime = adversary::find(wanted).ok_or(Problem::UnknownCrime)?;
         let client = held(self.adversary)?;
         let variable = core::hint::black_box(INTACT);
-        let target = self.target(crime, &variable).ok_or(Problem::Unexpected)?;
+        let region = Region::create(PAGE, None).map_err(Problem::Kernel)?;
+        let target = self.target(crime, &variable, *region).ok_or(Problem::Unexpected)?;
         let asked_ns = Instant::now().as_nanos();
         let request = adversary::Request::Commit { name: name(crime.name), target };
-        let consequence = match client.call(&request) {
+        let offers = offer(crime.aim, *region);
+        let consequence = match client.exchange(&request, offers.as_slice(), None).map(|(reply, _)| reply) {
             Ok(adversary::Reply::Refused(error)) => Consequence::Refused(error),
+            Ok(adversary::Reply::Succeeded) if crime.aim.is_after_reply() => {
+                // A loan has ended by itself.
+                if crime.aim == Aim::RevokedRegion {
+                    region.revoke().map_err(Problem::Kernel)?;
+                }
+                self.fault_at(target, asked_ns)?
+            }
             Ok(adversary::Reply::Succeeded) => Consequence::Succeeded,
             Ok(adversary::Reply::UnknownCrime) => return Err(Problem::UnknownCrime),
             Err(CallError::Failed(Error::PeerDiedMidCall)) => {
@@ -172,14 +183,30 @@ impl Agent {
         Ok(Reply::Crime(consequence))
     }
 
+    /// Waits for a fault at an address, later than `since_ns`.
+    fn fault_at(&self, address: u64, since_ns: u64) -> Result<Consequence, Problem> {
+        let until = Instant::after(RESTART);
+        while Instant::now() < until {
+            let report = self.inspect.fault(0).map_err(Problem::Kernel)?;
+            if let Some(report) = report.filter(|new| new.time_ns >= since_ns && new.address == address) {
+                return Ok(Consequence::Ended(report));
+            }
+            let _ = time::sleep(LOOK);
+        }
+        Ok(Consequence::Succeeded)
+    }
+
     /// The address that a crime is aimed at.
-    fn target(&self, crime: &Crime, variable: &u64) -> Option<u64> {
+    fn target(&self, crime: &Crime, variable: &u64, region: Region) -> Option<u64> {
         match crime.aim {
             Aim::Nothing => Some(0),
             Aim::Caller => Some((&raw const *variable).expose_provenance() as u64),
             Aim::KernelText => Some(KERNEL_BASE),
             Aim::KernelData => self.kernel_page(Pkey::KERNEL, WRITABLE),
             Aim::OpenConstants => self.kernel_page(Pkey::OPEN, 0),
+            Aim::ReadOnlyRegion | Aim::RevokedRegion | Aim::LentRegion => {
+                region.info().ok().map(|info| info.address)
+            }
         }
     }
 
@@ -204,6 +231,16 @@ impl Agent {
             let _ = time::sleep(LOOK);
         }
         Err(Problem::Kernel(Error::TimedOut))
+    }
+}
+
+/// The capability that goes with a crime on a region.
+fn offer(aim: Aim, region: Region) -> Option<Offer> {
+    match aim {
+        Aim::ReadOnlyRegion => Some(Offer::copy(region).read_only()),
+        Aim::RevokedRegion => Some(Offer::copy(region)),
+        Aim::LentRegion => Some(Offer::lend(region)),
+        Aim::Nothing | Aim::Caller | Aim::KernelData | Aim::KernelText | Aim::OpenConstants => None,
     }
 }
 

@@ -8,6 +8,7 @@ mod hardware;
 mod harness;
 mod keys;
 mod matrix;
+mod memory;
 mod nested;
 mod update;
 
@@ -51,6 +52,7 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         "P9_nested" => nested::run(tools, checks),
         "P17_reserved_bits" => hardware::reserved_bits(tools, checks),
         "P18_rekey" => keys::rekey(tools, checks),
+        "M1_fresh_memory" => memory::fresh(checks),
         "P19_audit" => keys::audit(tools, checks),
         "P20_exhaustion" => keys::exhaustion(tools, checks),
         other => Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
