@@ -8,6 +8,7 @@
 //! | [`link`], [`frame`] | requests and answers over the guest's second serial port |
 //! | [`console`] | dialogues on its first serial port |
 //! | [`qemu`] | guests in QEMU |
+//! | [`gdbstub`] | stops a guest at an instruction |
 //! | [`failure`] | every way to fail |
 //!
 //! The tests themselves are in `tests/system/`. docs/testing.md tells how to use them.
@@ -17,6 +18,7 @@ pub mod board;
 pub mod console;
 pub mod failure;
 pub mod frame;
+pub mod gdbstub;
 pub mod link;
 pub mod plan;
 pub mod qemu;

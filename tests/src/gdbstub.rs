@@ -1,0 +1,280 @@
+//! Exact injection: a client of QEMU's gdb stub, which stops the guest at an instruction, looks at it and goes on.
+//!
+//! Only what the tests need of the GDB remote serial protocol: hardware breakpoints, single steps, registers, memory,
+//! and QEMU's own commands.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+
+/// What the stub may take for an answer to anything but "continue".
+const ANSWER: Duration = Duration::from_secs(10);
+/// Number of RIP among the registers (GDB's `i386:x86-64` description).
+const RIP: usize = 16;
+/// Number of RSP.
+const RSP: usize = 7;
+/// Number of EFLAGS.
+const FLAGS: usize = 17;
+
+/// A connection to the stub. The guest is stopped, or runs after [`GdbStub::resume`].
+#[derive(Debug)]
+pub struct GdbStub {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// A TCP port that nobody listens on.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+impl GdbStub {
+    /// Connects to the stub of a QEMU that was started with `-gdb`.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn connect(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).context("QEMU's gdb stub")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::new() })
+    }
+
+    fn send(&mut self, payload: &str) -> Result<()> {
+        let sum = payload.bytes().fold(0_u8, u8::wrapping_add);
+        Ok(write!(self.stream, "${payload}#{sum:02x}")?)
+    }
+
+    /// The next packet; `None` if none comes in time.
+    fn receive(&mut self, limit: Duration) -> Result<Option<String>> {
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(packet) = self.take_packet() {
+                self.stream.write_all(b"+")?;
+                return Ok(Some(packet));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => bail!("QEMU closed its gdb stub"),
+                Ok(count) => self.received.extend_from_slice(&bytes[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes `$text#nn` out of what was received.
+    fn take_packet(&mut self) -> Option<String> {
+        let start = self.received.iter().position(|&byte| byte == b'$')?;
+        let length = self.received[start..].iter().position(|&byte| byte == b'#')?;
+        let end = start + length;
+        if self.received.len() < end + 3 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&self.received[start + 1..end]).into_owned();
+        self.received.drain(..end + 3);
+        Some(text)
+    }
+
+    fn command(&mut self, payload: &str) -> Result<String> {
+        self.send(payload)?;
+        self.receive(ANSWER)?.with_context(|| format!("no answer to {payload}"))
+    }
+
+    fn demand_ok(&mut self, payload: &str) -> Result<()> {
+        let answer = self.command(payload)?;
+        ensure!(answer == "OK", "{payload} was answered {answer}");
+        Ok(())
+    }
+
+    /// Lets all CPUs run.
+    ///
+    /// # Errors
+    /// When the connection is lost, as for all that follow.
+    pub fn resume(&mut self) -> Result<()> {
+        self.send("c")
+    }
+
+    /// Waits until the guest stops; whether it did in time.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn stopped_within(&mut self, limit: Duration) -> Result<bool> {
+        Ok(self.receive(limit)?.is_some())
+    }
+
+    /// Stops all CPUs.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn interrupt(&mut self) -> Result<()> {
+        self.stream.write_all(&[3])?;
+        ensure!(self.stopped_within(ANSWER)?, "the guest does not stop");
+        Ok(())
+    }
+
+    /// Sets a hardware breakpoint while the guest is stopped.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn set_breakpoint(&mut self, address: u64) -> Result<()> {
+        self.demand_ok(&format!("Z1,{address:x},1"))
+    }
+
+    /// Removes a hardware breakpoint while the guest is stopped.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn clear_breakpoint(&mut self, address: u64) -> Result<()> {
+        self.demand_ok(&format!("z1,{address:x},1"))
+    }
+
+    /// Runs the stopped guest until an instruction is about to be executed. Gives whether it was in time; the guest is
+    /// stopped in any case. If the CPU that stopped stands there it goes on until it comes there once more.
+    ///
+    /// # Errors
+    /// When it stops elsewhere.
+    pub fn run_to(&mut self, address: u64, limit: Duration) -> Result<bool> {
+        if self.rip()? == address {
+            self.step()?;
+        }
+        self.set_breakpoint(address)?;
+        self.resume()?;
+        let arrived = self.stopped_within(limit)?;
+        if !arrived {
+            self.interrupt()?;
+        }
+        self.clear_breakpoint(address)?;
+        let rip = self.rip()?;
+        ensure!(!arrived || rip == address, "stopped at {rip:#x} instead of {address:#x}");
+        Ok(arrived)
+    }
+
+    /// Executes one instruction of the CPU that stopped; interrupts are held back meanwhile.
+    ///
+    /// # Errors
+    /// When the guest does not stop behind it.
+    pub fn step(&mut self) -> Result<()> {
+        self.command("s").map(drop)
+    }
+
+    /// The registers in hexadecimal: 17 of 8 bytes, RIP the last, then EFLAGS of 4.
+    fn registers(&mut self) -> Result<String> {
+        let all = self.command("g")?;
+        ensure!(all.is_ascii() && all.len() > 18 * 16, "not registers: {all}");
+        Ok(all)
+    }
+
+    fn register(&mut self, number: usize) -> Result<u64> {
+        let all = self.registers()?;
+        Ok(u64::from_str_radix(&all[number * 16..number * 16 + 16], 16)?.swap_bytes())
+    }
+
+    /// Puts digits into the registers, from a register on.
+    fn set_register(&mut self, number: usize, digits: &str) -> Result<()> {
+        let mut all = self.registers()?;
+        all.replace_range(number * 16..number * 16 + digits.len(), digits);
+        self.demand_ok(&format!("G{all}"))
+    }
+
+    /// RIP of the CPU that stopped.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn rip(&mut self) -> Result<u64> {
+        self.register(RIP)
+    }
+
+    /// RSP of the CPU that stopped.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn rsp(&mut self) -> Result<u64> {
+        self.register(RSP)
+    }
+
+    /// Lets the CPU that stopped go on elsewhere.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn set_rip(&mut self, address: u64) -> Result<()> {
+        self.set_register(RIP, &format!("{:016x}", address.swap_bytes()))
+    }
+
+    /// Sets the flags of the CPU that stopped.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn set_flags(&mut self, flags: u32) -> Result<()> {
+        self.set_register(FLAGS, &format!("{:08x}", flags.swap_bytes()))
+    }
+
+    /// Reads a word at a virtual address of the CPU that stopped, whatever its keys say.
+    ///
+    /// # Errors
+    /// When nothing is mapped there.
+    pub fn read_word(&mut self, address: u64) -> Result<u64> {
+        let digits = self.command(&format!("m{address:x},8"))?;
+        Ok(u64::from_str_radix(&digits, 16).with_context(|| format!("memory at {address:#x}"))?.swap_bytes())
+    }
+
+    /// Writes bytes at a virtual address of the CPU that stopped, whatever its rights are.
+    ///
+    /// # Errors
+    /// When nothing is mapped there.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.demand_ok(&format!("M{address:x},{:x}:{digits}", bytes.len()))
+    }
+
+    /// Runs a command of QEMU's monitor, `nmi` for instance, and gives what it says.
+    ///
+    /// # Errors
+    /// When the stub does not answer.
+    pub fn monitor(&mut self, line: &str) -> Result<String> {
+        let digits: String = line.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut said = self.command(&format!("qRcmd,{digits}"))?;
+        let mut text = Vec::new();
+        while said != "OK" {
+            ensure!(!said.starts_with('E'), "QEMU refuses `{line}`: {said}");
+            let digits = said.strip_prefix('O').unwrap_or(&said).as_bytes();
+            let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16));
+            text.extend(pairs.collect::<Result<Vec<u8>, _>>().with_context(|| said.clone())?);
+            said = self.receive(ANSWER)?.with_context(|| format!("no end of the answer to `{line}`"))?;
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// The address of the function of an ELF file whose symbol has a path that ends like this, such as `exit::trap_exit`.
+///
+/// # Errors
+/// When there is not exactly one.
+pub fn function(file: &Path, path: &str) -> Result<u64> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let parsed = ElfBytes::<LittleEndian>::minimal_parse(&bytes)?;
+    let (symbols, names) = parsed.symbol_table()?.context("no symbols")?;
+    // Mangled, each part of a path is preceded by its length.
+    let mangled: String = path.split("::").map(|part| format!("{}{part}", part.len())).collect();
+    let found: Vec<u64> = symbols
+        .iter()
+        .filter(|symbol| names.get(symbol.st_name as usize).is_ok_and(|name| name.contains(&mangled)))
+        .map(|symbol| symbol.st_value)
+        .collect();
+    match found[..] {
+        [address] => Ok(address),
+        _ => bail!("{} symbols like {path} in {}", found.len(), file.display()),
+    }
+}

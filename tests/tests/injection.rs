@@ -1,0 +1,270 @@
+//! NMIs at exact instructions, through QEMU's gdb stub.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use image::qemu::{Loader, Machine};
+use image::system::System;
+use image::workspace::Workspace;
+use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL, KERNEL_BASE};
+use libpks::abi::name;
+use libpks::proto::adversary::Consequence;
+use libpks::proto::pks_test::Verdict;
+use libpks::proto::testlink::{Reply, Request};
+use tests::gdbstub::{GdbStub, free_port, function};
+use tests::plan::{End, Running};
+use tests::qemu;
+
+/// What an exchange over the test link may take, the guest being stopped again and again.
+const PATIENT: Duration = Duration::from_secs(60);
+/// What the guest may take to get to an instruction that it executes all the time.
+const SOON: Duration = Duration::from_secs(10);
+/// Where the frame of an NMI has RIP: slot 1 of the CPU window (docs/traps.md).
+const NMI_FRAME_RIP: u64 = 0xffff_ffff_c000_3200 - 40;
+/// The stub of vector 0: what lies behind the gates. Only `jump_past_gates` comes there.
+const BEHIND_GATES: u64 = KERNEL_BASE + 0x180;
+/// Instructions of one way in or out at most.
+const LONGEST_WAY: usize = 200;
+
+/// A guest that does what it is asked on a thread of its own, so that this one can stop it.
+struct Guest {
+    gdb: GdbStub,
+    system: Arc<System>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// One guest at a time: a guest that is stopped again and again must not wait for the host as well.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Boots, waits until the test link answers, and leaves the guest running.
+fn boot(cpus: u32) -> Result<(Guest, Running)> {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let workspace = Arc::new(Workspace::find()?);
+    let system = Arc::new(System::build(&workspace, &workspace.root().join("boot/test.toml"))?);
+    let port = free_port()?;
+    let machine = Machine::new(Loader::Direct).cpus(cpus).gdb(port);
+    let mut running = qemu::boots(workspace, Arc::clone(&system), machine)()?;
+    let mut gdb = GdbStub::connect(port)?;
+    gdb.resume()?;
+    running.link.hello(PATIENT)?;
+    Ok((Guest { gdb, system, _turn: turn }, running))
+}
+
+impl Guest {
+    fn symbol(&self, path: &str) -> Result<u64> {
+        function(self.system.kernel(), path)
+    }
+
+    /// The instructions that are executed from `start` on until `within` says no. The guest is stopped before and
+    /// afterwards.
+    fn way_from(&mut self, start: u64, within: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
+        ensure!(self.gdb.run_to(start, SOON)?, "the guest does not come to {start:#x}");
+        let mut way = vec![start];
+        while way.len() < LONGEST_WAY {
+            self.gdb.step()?;
+            let rip = self.gdb.rip()?;
+            if !within(rip) {
+                return Ok(way);
+            }
+            way.push(rip);
+        }
+        bail!("the way from {start:#x} does not end");
+    }
+}
+
+/// The guest closes with a record that agrees with ours, and nothing was reported that nobody asked for.
+fn close(mut running: Running) -> Result<()> {
+    let reply = running.link.ask(&Request::Finish, PATIENT)?;
+    let Reply::Closing(guest) = reply else { bail!("not a closing record: {reply:?}") };
+    tests::plan::compare_closing(guest, running.link.counted())?;
+    let end = running.wait(PATIENT)?;
+    ensure!(end == End::Success, "the boot ended with {end}");
+    Ok(())
+}
+
+/// Runs scenarios until it is told to stop; gives the link back.
+fn scenarios(mut running: Running, stop: &AtomicBool) -> Result<Running> {
+    while !stop.load(Ordering::SeqCst) {
+        for scenario in ["S5_exception", "S1_defaults"] {
+            let reply = running.link.ask(&Request::Run { name: name(scenario) }, PATIENT)?;
+            let Reply::Outcome(outcome) = &reply else { bail!("not an outcome: {reply:?}") };
+            ensure!(outcome.verdict == Verdict::Pass, "{scenario} under NMIs: {outcome:?}");
+        }
+    }
+    Ok(running)
+}
+
+/// An NMI at each instruction that honest rounds execute in gates and stubs. Scenarios run meanwhile and must pass; at
+/// every trap the kernel itself compares the live PKRS with what it wrote, and ends a domain whose word differs.
+#[test]
+fn nmi_at_every_instruction_of_gates_and_stubs() -> Result<()> {
+    let (mut guest, running) = boot(1)?;
+    let nmi = guest.symbol("nmi::nmi_entry")?;
+    let exit = guest.symbol("exit::trap_exit")?;
+    let levels = [guest.symbol("traps::level5")?, guest.symbol("traps::level6")?];
+    let landing = guest.symbol("gates::gate_landing")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let worker = thread::spawn(move || scenarios(running, &told));
+    let injected = inject_everywhere(&mut guest, nmi, exit, levels, landing);
+    stop.store(true, Ordering::SeqCst);
+    let _ = guest.gdb.resume();
+    let running = worker.join().map_err(|_| anyhow!("the worker panicked"))?;
+    let (injected, running) = (injected?, running?);
+    // Three gates, two stubs, one exit: a way that got lost would show here.
+    ensure!(injected > 250, "only {injected} instructions");
+    let said = running.console.text();
+    ensure!(!said.contains("ERROR"), "something was ended under NMIs:\n{said}");
+    close(running)
+}
+
+/// Gives how many NMIs arrived exactly where they were wanted. The guest is stopped before and afterwards.
+fn inject_everywhere(
+    guest: &mut Guest,
+    nmi: u64,
+    exit: u64,
+    levels: [u64; 2],
+    landing: u64,
+) -> Result<usize> {
+    guest.gdb.interrupt()?;
+    let gates_and_stubs = KERNEL_BASE..exit.max(levels[1]) + 0x1000;
+    let mut injected = 0;
+    for start in [GATE_CALL, GATE_REPLY, GATE_SYSCALL, levels[0], levels[1], exit] {
+        // A way in ends where Rust begins, far behind; the way out at IRETQ, or at the RET of a gate.
+        let calls = guest.symbol("trap::kernel_event")?;
+        let way =
+            guest.way_from(start, |rip| gates_and_stubs.contains(&rip) && rip != landing && rip != calls)?;
+        for at in way {
+            inject_at(guest, at, nmi).with_context(|| format!("on the way from {start:#x}"))?;
+            injected += 1;
+        }
+    }
+    Ok(injected)
+}
+
+/// Has an NMI arrive at an instruction. Once in a few thousand times QEMU lets the CPU run on a little before; such an
+/// NMI does no harm either, and it is tried again.
+fn inject_at(guest: &mut Guest, at: u64, nmi: u64) -> Result<()> {
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        ensure!(guest.gdb.run_to(at, SOON)?, "the guest does not come to {at:#x} again");
+        guest.gdb.monitor("nmi")?;
+        ensure!(guest.gdb.run_to(nmi, SOON)?, "no NMI arrived at {at:#x}");
+        let hit = guest.gdb.read_word(NMI_FRAME_RIP)?;
+        if hit == at {
+            return Ok(());
+        }
+        late.push(hit);
+    }
+    bail!("the NMIs for {at:#x} arrived at {late:#x?}")
+}
+
+/// The adversary jumps into the NMI stub, and a real NMI arrives at instructions of it. Whatever it interrupts there is
+/// a forgery: its domain ends, and everything else goes on.
+#[test]
+fn nmi_inside_a_forged_nmi_handler() -> Result<()> {
+    let (mut guest, mut running) = boot(1)?;
+    let nmi = guest.symbol("nmi::nmi_entry")?;
+    let handler = guest.symbol("trap::kernel_nmi")?;
+    let mut way: Vec<u64> = Vec::new();
+    let mut at = 0;
+    loop {
+        guest.gdb.interrupt()?;
+        guest.gdb.set_breakpoint(BEHIND_GATES)?;
+        guest.gdb.resume()?;
+        let worker = thread::spawn(move || {
+            let reply = running.link.ask(&Request::Crime { name: name("jump_past_gates") }, PATIENT);
+            (running, reply)
+        });
+        ensure!(guest.gdb.stopped_within(SOON)?, "the adversary does not come");
+        guest.gdb.clear_breakpoint(BEHIND_GATES)?;
+        guest.gdb.set_rip(nmi)?;
+        if way.is_empty() {
+            way = forged_way(&mut guest, nmi, handler)?;
+            ensure!(way.len() > 90, "only {} instructions: {way:x?}", way.len());
+        } else {
+            ensure!(way[at] == nmi || guest.gdb.run_to(way[at], SOON)?, "not at {:#x}", way[at]);
+            guest.gdb.monitor("nmi")?;
+        }
+        guest.gdb.resume()?;
+        let (back, reply) = worker.join().map_err(|_| anyhow!("the worker panicked"))?;
+        running = back;
+        let place = way.get(at).copied().unwrap_or_default();
+        match reply.with_context(|| format!("NMI at {place:#x}"))? {
+            // The first round meets no NMI: it ends at whatever the forged frame leads to.
+            Reply::Crime(Consequence::Ended(_)) => {}
+            other => bail!("NMI at {place:#x} of the forged handler: {other:?}"),
+        }
+        // The end of the handler one by one, the rest here and there: each round ends a domain.
+        let left = way.len() - at;
+        if left == 1 {
+            break;
+        }
+        at += if left > 24 { (left - 24).min(16) } else { 1 };
+    }
+    close(running)
+}
+
+/// The instructions of the stub that a forged entry executes, without the Rust part.
+fn forged_way(guest: &mut Guest, nmi: u64, handler: u64) -> Result<Vec<u64>> {
+    let mut way = vec![nmi];
+    while way.len() < LONGEST_WAY {
+        guest.gdb.step()?;
+        let mut rip = guest.gdb.rip()?;
+        if rip == handler {
+            let back = guest.gdb.rsp()?;
+            rip = guest.gdb.read_word(back)?;
+            ensure!(guest.gdb.run_to(rip, SOON)?, "the handler does not return");
+        }
+        if !(nmi..nmi + 0x400).contains(&rip) {
+            return Ok(way);
+        }
+        way.push(rip);
+    }
+    bail!("a forged handler does not end");
+}
+
+/// A domain switches interrupts off and spins. Other CPUs that have to wait for its CPU go on, and so does that one.
+#[test]
+fn interrupts_off_wedge_no_cpu() -> Result<()> {
+    let (mut guest, running) = boot(2)?;
+    guest.gdb.interrupt()?;
+    guest.gdb.set_breakpoint(BEHIND_GATES)?;
+    guest.gdb.resume()?;
+    let mut running = running;
+    let worker = thread::spawn(move || {
+        // It never answers: the adversary spins.
+        let _ = running.link.ask(&Request::Crime { name: name("jump_past_gates") }, Duration::from_secs(5));
+        running
+    });
+    ensure!(guest.gdb.stopped_within(SOON)?, "the adversary does not come");
+    guest.gdb.clear_breakpoint(BEHIND_GATES)?;
+    // Where it was called from there is now `JMP .`, and interrupts are off.
+    let stack = guest.gdb.rsp()?;
+    let back = guest.gdb.read_word(stack)?;
+    guest.gdb.write(back, &[0xeb, 0xfe])?;
+    guest.gdb.set_rip(back)?;
+    guest.gdb.set_flags(0x2)?;
+    guest.gdb.resume()?;
+    let running = worker.join().map_err(|_| anyhow!("the worker panicked"))?;
+    guest.gdb.interrupt()?;
+    // Each CPU has been in the kernel since: a timer interrupt gets through on both within a second.
+    let timer = guest.symbol("traps::level6")?;
+    let mut seen = [false; 2];
+    for _ in 0..200 {
+        ensure!(guest.gdb.run_to(timer, SOON)?, "no interrupt arrives any more");
+        // CONSTANTS.cpu of the window says which CPU this is.
+        let cpu = guest.gdb.read_word(0xffff_ffff_c000_0020)?;
+        seen[usize::try_from(cpu)?] = true;
+        if seen == [true; 2] {
+            break;
+        }
+    }
+    let registers = guest.gdb.monitor("info registers -a")?;
+    ensure!(seen == [true; 2], "interrupts arrive on {seen:?} only:\n{registers}");
+    drop(running);
+    Ok(())
+}
