@@ -165,6 +165,9 @@ pub(crate) fn mend(record: &mut Record) -> bool {
     };
     let offset = mem::vault_offset();
     let at = record.rip.wrapping_sub(offset);
+    if !matches!(record.vector, 3 | 13 | 14) {
+        return false;
+    }
     let Some([_, landing]) = fixups.iter().find(|fixup| fixup[0] == at) else { return false };
     if record.vector == 3 {
         NESTED_PKRS.store(live_pkrs(true).raw(), Ordering::SeqCst);
@@ -175,8 +178,8 @@ pub(crate) fn mend(record: &mut Record) -> bool {
     true
 }
 
-/// Calls a routine of this file's text in the vault of this CPU. `F` is the routine's type, a function pointer.
-fn in_vault<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> R {
+/// Calls a routine of the vault's text, which is position-independent assembly, in the vault of this CPU. `F` is the routine's type, a function pointer.
+pub(crate) fn in_vault<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> R {
     const { assert!(size_of::<F>() == size_of::<u64>()) };
     // SAFETY: a function pointer has the size of its address and may have any value while it is not called.
     let linked = unsafe { core::mem::transmute_copy::<F, u64>(&routine) };

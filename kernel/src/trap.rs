@@ -96,6 +96,8 @@ impl Kernel {
             self.interrupt(vector);
         }
         match record.vector {
+            // A failed check may have come too late for a register, whoever answers for it.
+            VECTOR_BAD if evicted => cpu::restore_registers(),
             _ if evicted => {}
             // A word that no exit of this CPU wrote was come by in no honest way.
             0..0x100 if is_unexplained(record, self.pks) => {
@@ -108,6 +110,7 @@ impl Kernel {
             VECTOR_SYSCALL => self.syscall(current),
             MACHINE_CHECK if self.is_machine_check() => self.machine_check(),
             VECTOR_BAD => {
+                cpu::restore_registers();
                 self.threads[current].record.vector = VECTOR_BAD;
                 self.fault(current, None);
             }

@@ -213,6 +213,15 @@ impl GdbStub {
         self.set_register(RIP, &format!("{:016x}", address.swap_bytes()))
     }
 
+    /// Sets a general register of the CPU that stopped: 0 RAX, 1 RBX, 2 RCX, 3 RDX, and so on.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn set_general(&mut self, number: usize, value: u64) -> Result<()> {
+        ensure!(number < RIP, "no general register has number {number}");
+        self.set_register(number, &format!("{:016x}", value.swap_bytes()))
+    }
+
     /// Sets the flags of the CPU that stopped.
     ///
     /// # Errors

@@ -268,3 +268,42 @@ fn interrupts_off_wedge_no_cpu() -> Result<()> {
     drop(running);
     Ok(())
 }
+
+/// The adversary jumps to the WRMSR of a gate with the number of EFER in ECX, and switches SYSCALL on. The check comes
+/// too late for the register; the kernel puts it right and ends the domain.
+#[test]
+fn another_register_is_put_right() -> Result<()> {
+    const EFER: u64 = 0xc000_0080;
+    let (mut guest, mut running) = boot(1)?;
+    guest.gdb.interrupt()?;
+    let before = efer(&mut guest)?;
+    guest.gdb.set_breakpoint(BEHIND_GATES)?;
+    guest.gdb.resume()?;
+    let worker = thread::spawn(move || {
+        let reply = running.link.ask(&Request::Crime { name: name("jump_past_gates") }, PATIENT);
+        (running, reply)
+    });
+    ensure!(guest.gdb.stopped_within(SOON)?, "the adversary does not come");
+    guest.gdb.clear_breakpoint(BEHIND_GATES)?;
+    // RAX, RCX, RDX, then the WRMSR itself: ENDBR64, MOV ECX, XOR EDX, MOV EAX before it are 16 bytes.
+    for (register, value) in [(0, before | 1), (2, EFER), (3, 0)] {
+        guest.gdb.set_general(register, value)?;
+    }
+    guest.gdb.set_rip(GATE_SYSCALL + 0x10)?;
+    guest.gdb.step()?;
+    ensure!(efer(&mut guest)? == before | 1, "that was no WRMSR");
+    guest.gdb.resume()?;
+    let (running, reply) = worker.join().map_err(|_| anyhow!("the worker panicked"))?;
+    ensure!(matches!(reply, Ok(Reply::Crime(Consequence::Ended(_)))), "the adversary lives: {reply:?}");
+    guest.gdb.interrupt()?;
+    let after = efer(&mut guest)?;
+    ensure!(after == before, "EFER is {after:#x} instead of {before:#x}");
+    guest.gdb.resume()?;
+    close(running)
+}
+
+fn efer(guest: &mut Guest) -> Result<u64> {
+    let said = guest.gdb.monitor("info registers")?;
+    let digits = said.split("EFER=").nth(1).and_then(|rest| rest.get(..16)).context("no EFER")?;
+    Ok(u64::from_str_radix(digits, 16)?)
+}

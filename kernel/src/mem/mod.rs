@@ -67,6 +67,8 @@ static MEMORY: Mutex<Option<Memory>> = Mutex::new(None);
 /// # Panics
 /// Before bring-up has handed the memory over, or when called from within itself.
 pub(crate) fn with<R>(work_fn: impl FnOnce(&mut Memory) -> R) -> R {
+    // No domain can bring this about: after bring-up it is reached only under the kernel's lock, which is not taken
+    // twice on a CPU; what runs without that lock (NMI, nested traps) does not come here.
     let mut memory = MEMORY.try_lock().expect("memory is used by one CPU at a time");
     work_fn(memory.as_mut().expect("memory is there after bring-up"))
 }
