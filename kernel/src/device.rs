@@ -1,5 +1,6 @@
 //! Devices in the kernel: ranges of I/O ports and interrupt lines, as capabilities name them.
 
+use crate::arch::acpi::SoftOff;
 use crate::arch::apic::VECTOR_LINES;
 use crate::arch::insn;
 use crate::arch::ioapic::LINES;
@@ -9,6 +10,7 @@ use crate::object::Ref;
 use crate::state::Kernel;
 use libpks::abi::Error;
 use libpks::cap::{CapRights, ObjectId, Owner};
+use libpks::ports::{self, FORBIDDEN_PORTS};
 
 /// The object number of the capability to all lines, from which single ones are derived.
 pub(crate) const ALL_LINES: u32 = u32::MAX;
@@ -22,22 +24,12 @@ pub(crate) struct PortRange {
     pub(crate) refs: u32,
 }
 
-/// Ports that no domain gets, because what lies there controls the machine as a whole: DMA controllers, interrupt
-/// controllers, timer, system control, PCI configuration, reset, SMI.
-const FORBIDDEN: [(u16, u16); 11] = [
-    (0x00, 0x0f),
-    (0x20, 0x21),
-    (0x40, 0x43),
-    (0x61, 0x61),
-    (0x80, 0x8f),
-    (0x92, 0x92),
-    (0xa0, 0xa1),
-    (0xb2, 0xb3),
-    (0xc0, 0xdf),
-    (0xcf8, 0xcff),
-    // PM1, general purpose events and PM timer, where QEMU's chipset has them (ICH9: 600h, PIIX4: b000h).
-    (0x600, 0x67f),
-];
+/// The block of ports that holds PM1, its neighbours for general purpose events and sleep, and the SMI command
+/// beside them: chipsets give 128 ports, aligned.
+fn power_ports(soft_off: SoftOff) -> ports::PortRange {
+    let from = soft_off.port & !0x7f;
+    ports::PortRange { from, to: from | 0x7f }
+}
 
 /// What a line's interrupt does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,13 +54,16 @@ impl PortRange {
     /// The part of this range from `first` to `last`.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is not part of it, or holds a port that no domain gets.
-    pub(crate) fn part(&self, first: u64, last: u64) -> Result<PortRange, Error> {
+    /// `InvalidArgument` if it is not part of it, or holds a port that no domain gets: those of
+    /// [`FORBIDDEN_PORTS`], and the machine's own power management.
+    pub(crate) fn part(&self, first: u64, last: u64, soft_off: Option<SoftOff>) -> Result<PortRange, Error> {
         let (Ok(first), Ok(last)) = (u16::try_from(first), u16::try_from(last)) else {
             return Err(Error::InvalidArgument);
         };
         let inside = first <= last && first >= self.first && last <= self.last;
-        let forbidden = FORBIDDEN.iter().any(|&(from, to)| first <= to && last >= from);
+        let asked = ports::PortRange { from: first, to: last };
+        let forbidden = FORBIDDEN_PORTS.iter().any(|(range, _)| range.overlaps(asked))
+            || soft_off.is_some_and(|soft_off| power_ports(soft_off).overlaps(asked));
         if inside && !forbidden {
             Ok(PortRange { first, last, refs: 1 })
         } else {

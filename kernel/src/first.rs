@@ -13,16 +13,15 @@ use libpks::abi::inspect::DomainState;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::abi::{Error, Name, layout, name};
 use libpks::cap::{CapRights, Capability, ObjectId, ObjectKind, Owner};
+use libpks::manifest_head::{Head, INIT};
 use libpks::pkey::Pkrs;
 use libpks::table::Table;
 
 /// Frames that stay with the kernel, for page tables and its own objects: a sixteenth, at least 4 MiB.
 const KERNEL_SHARE: u64 = 16;
 const KERNEL_LEAST: u64 = 4 << 20;
-/// What init itself may use.
-const INIT_BYTES: u64 = 8 << 20;
-/// Its priority, and so the highest that it can give.
-const INIT_PRIORITY: u8 = 255;
+/// What `init` gets where no manifest says: enough to say what is wrong.
+const WITHOUT_MANIFEST: Head = Head { priority: 255, memory_bytes: 4 << 20, stack_bytes: 64 << 10 };
 
 /// What a CPU does that has nothing to do: waits for an interrupt, in a domain that may touch nothing.
 #[unsafe(naked)]
@@ -52,25 +51,34 @@ impl Kernel {
     /// # Errors
     /// `NotFound` without a module of that name; those of making a domain and a thread.
     pub(crate) fn start_init(&mut self) -> Result<(), Error> {
-        let module =
-            self.boot.modules.iter().position(|module| module.name == "init").ok_or(Error::NotFound)?;
+        let module = self.module_named(INIT).ok_or(Error::NotFound)?;
+        let head = self.manifest_head();
         let free = mem::with(|memory| memory.frames.free_count()) * mem::PAGE;
         let share = (free / KERNEL_SHARE).max(KERNEL_LEAST);
         let root = self.quotas.insert(Quota { free_bytes: free.saturating_sub(share) })?;
-        let init = self.create_domain("init", module, root, INIT_BYTES, INIT_PRIORITY)?;
+        let init = self.create_domain(INIT, module, root, head.memory_bytes, head.priority)?;
         // The kernel itself keeps one reference: nobody else could stop it.
         self.domains[init].refs = 1;
         let info = self.endow(init, root)?;
-        let (entry, priority) = (self.domains[init].entry, INIT_PRIORITY);
+        let (entry, priority, stack_bytes) = (self.domains[init].entry, head.priority, head.stack_bytes);
         let mut room = [0; layout::IPC_BUFFER_BYTES];
         let bytes = libpks::wire::encode(&info, &mut room).map_err(|_| Error::TooLarge)?;
-        let request =
-            ThreadRequest { entry, argument: bytes as u64, stack_bytes: layout::STACK_MAX_BYTES, priority };
+        let request = ThreadRequest { entry, argument: bytes as u64, stack_bytes, priority };
         let thread = self.create_thread(init, request)?;
         self.write_buffer(&self.threads[thread].home, &room[..bytes]);
         self.domains[init].state = DomainState::Running;
         self.make_ready(thread);
         Ok(())
+    }
+
+    fn module_named(&self, name: &str) -> Option<usize> {
+        self.boot.modules.iter().position(|module| module.name == name)
+    }
+
+    /// What the manifest gives to `init`. A manifest that is missing or malformed is for `init` to report.
+    fn manifest_head(&self) -> Head {
+        let bytes = self.module_named("manifest").and_then(|module| self.module_bytes(module).ok());
+        bytes.and_then(Head::read).unwrap_or(WITHOUT_MANIFEST)
     }
 
     /// Gives `init` the capabilities to everything.

@@ -18,7 +18,9 @@ pub mod elf;
 pub mod frames;
 #[cfg(any(feature = "alloc", test))]
 pub mod manifest;
+pub mod manifest_head;
 pub mod pkey;
+pub mod ports;
 pub mod proto;
 #[cfg(any(feature = "rt", test))]
 pub mod rt;

@@ -12,13 +12,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::cap::CapRights;
-
-/// The first bytes of an encoded manifest.
-pub const MAGIC: [u8; 4] = *b"PKSM";
-/// The version of the format; a reader refuses every other one.
-pub const VERSION: u16 = 1;
-/// The server that the kernel starts, and that starts the others.
-pub const INIT: &str = "init";
+pub use crate::manifest_head::{INIT, MAGIC, VERSION};
+pub use crate::ports::{FORBIDDEN_PORTS, PortRange};
 
 /// Why bytes are not a manifest that this reader understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,23 +110,6 @@ pub struct Use {
     pub rights: CapRights,
 }
 
-/// I/O ports, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRange {
-    /// The first port.
-    pub from: u16,
-    /// The last port.
-    pub to: u16,
-}
-
-impl PortRange {
-    /// Whether a port is in both ranges.
-    #[must_use]
-    pub const fn overlaps(self, other: Self) -> bool {
-        self.from <= other.to && other.from <= self.to
-    }
-}
-
 bitflags::bitflags! {
     /// What a server may do that has no endpoint, port or interrupt to it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -199,28 +177,6 @@ mod rights {
     }
 }
 
-/// Ports that no server may have, each with what is there: whoever has one of them has the machine.
-/// The ports of ACPI's power management are not here, because their place differs between machines.
-pub const FORBIDDEN_PORTS: [(PortRange, &str); 13] = [
-    (range(0x00, 0x0f), "ISA DMA"),
-    (range(0x20, 0x21), "interrupt controller (PIC)"),
-    (range(0x40, 0x43), "interval timer (PIT)"),
-    (range(0x61, 0x61), "interval timer (PIT) gate and NMI control"),
-    (range(0x80, 0x80), "delays of the kernel"),
-    (range(0x81, 0x8f), "ISA DMA pages"),
-    (range(0x92, 0x92), "system control port A (reset, A20)"),
-    (range(0xa0, 0xa1), "interrupt controller (PIC)"),
-    (range(0xb2, 0xb3), "system management mode"),
-    (range(0xc0, 0xdf), "ISA DMA"),
-    (range(0x4d0, 0x4d1), "interrupt controller (PIC) edge and level"),
-    (range(0xcf8, 0xcff), "PCI configuration and reset (CF8, CF9, CFC)"),
-    (range(0xf4, 0xf4), "QEMU's debug exit"),
-];
-
-const fn range(from: u16, to: u16) -> PortRange {
-    PortRange { from, to }
-}
-
 impl Manifest {
     /// Encodes the manifest.
     ///
@@ -276,6 +232,21 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::manifest_head::Head;
+
+    #[test]
+    fn its_head_says_what_init_gets() {
+        let mut bytes = sample().encode().unwrap();
+        let head = Head { priority: 200, memory_bytes: 4 << 20, stack_bytes: 16384 };
+        assert_eq!(Head::read(&bytes), Some(head));
+        bytes[4] ^= 1;
+        assert_eq!(Head::read(&bytes), None, "another version");
+        let mut headless = sample();
+        headless.servers.remove(0);
+        assert_eq!(Head::read(&headless.encode().unwrap()), None, "another server first");
+        let bytes = sample().encode().unwrap();
+        assert!((0..20).all(|end| Head::read(&bytes[..end]).is_none()), "cut off");
+    }
 
     fn sample() -> Manifest {
         let init = ServerEntry {
@@ -370,11 +341,5 @@ mod tests {
         });
         assert_eq!(all, Powers::all());
         assert_eq!(Powers::from_word("root"), None);
-    }
-
-    #[test]
-    fn port_ranges_overlap_at_their_ends() {
-        assert!(range(1, 4).overlaps(range(4, 4)) && range(4, 4).overlaps(range(1, 4)));
-        assert!(!range(1, 4).overlaps(range(5, 9)) && !range(5, 9).overlaps(range(1, 4)));
     }
 }

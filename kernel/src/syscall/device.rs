@@ -31,7 +31,7 @@ impl Kernel {
             }
             Syscall::PortRange => {
                 let range = ports(self, CapRights::GRANT)?;
-                let part = self.ports[range].part(first, second)?;
+                let part = self.ports[range].part(first, second, self.soft_off)?;
                 let part: Ref<PortRange> = self.ports.insert(part)?;
                 let rights = CapRights::READ | CapRights::WRITE | CapRights::GRANT;
                 let handle = self.give_part(owner, handle, part.object(ObjectKind::IoPorts), rights)?;

@@ -126,7 +126,8 @@ syscalls! {
     /// Starts a domain: handle [Domain, MANAGE]; bytes of stack; the buffer
     /// ([`StartInfo`](super::start::StartInfo)) becomes that of its first thread. `WrongState`.
     DomainStart = 52;
-    /// Stops a domain for good: handle [Domain, MANAGE]. Callers get `PeerDied`.
+    /// Stops a domain for good: handle [Domain, MANAGE]. Calls that it had accepted end with
+    /// `PeerDiedMidCall`; callers that wait stay, for whoever serves next.
     DomainStop = 53;
     /// Routes the end of a domain (fault, stop, exit) to a notification: handle [Domain, MANAGE], notification
     /// [SIGNAL], bits.

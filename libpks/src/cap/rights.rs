@@ -13,7 +13,7 @@ bitflags::bitflags! {
         const WRITE = 1 << 1;
         /// Endpoint: call.
         const CALL = 1 << 2;
-        /// Endpoint: receive calls. Interrupt line: receive its interrupts.
+        /// Endpoint: receive calls.
         const SERVE = 1 << 3;
         /// Notification: set bits.
         const SIGNAL = 1 << 4;
@@ -21,7 +21,8 @@ bitflags::bitflags! {
         const WAIT = 1 << 5;
         /// Give it to another domain: a copy, the capability itself, or a loan.
         const GRANT = 1 << 6;
-        /// Control the object: start and stop a domain, change a thread, shrink or destroy a region.
+        /// Control the object: start and stop a domain, change a thread, give a region another key, receive an
+        /// interrupt line's interrupts.
         const MANAGE = 1 << 7;
     }
 }

@@ -6,7 +6,7 @@ use super::traps::gate_bad;
 use super::*;
 
 stub! {
-    /// Leaves as the record and CELL say. DEPTH is 1; RIP, flags, segments are made safe here: arithmetic flags of
+    /// Leaves as the record and CELL say. DEPTH is 1; RIP, flags, segments are made safe here: arithmetic and direction flags of
     /// the record, interrupts on, everything else clear; a RIP that is not canonical never reaches IRETQ.
     ".entry" trap_exit [gate_bad = gate_bad]
     "mov rax, [.LREC+.LrRIP]",
