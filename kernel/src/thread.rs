@@ -81,7 +81,9 @@ pub(crate) struct Thread {
     pub(crate) depth: u8,
     pub(crate) state: State,
     pub(crate) record: Record,
+    /// Its own, or one that was lent to it.
     pub(crate) priority: u8,
+    pub(crate) base_priority: u8,
     /// The CPU on which it runs or ran last.
     pub(crate) cpu: usize,
     pub(crate) bound: Option<usize>,
@@ -113,6 +115,7 @@ impl Thread {
             state: State::Ended,
             record,
             priority,
+            base_priority: priority,
             cpu: 0,
             bound: None,
             links: Links::default(),

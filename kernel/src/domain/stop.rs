@@ -121,6 +121,7 @@ impl Kernel {
         let doing = self.unlink(thread);
         let original = &self.threads[thread];
         let mut upper = Thread::new(original.home, original.priority, original.record);
+        upper.base_priority = original.base_priority;
         (upper.top, upper.cpu, upper.bound) = (original.top, original.cpu, original.bound);
         (upper.orphan, upper.owns_home) = (true, false);
         upper.fault = original.fault;

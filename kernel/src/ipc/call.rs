@@ -33,6 +33,7 @@ impl Kernel {
         }
         self.would_wait_for_itself(thread, endpoint)?;
         self.block(thread, State::Calling(endpoint), rbx);
+        self.lend_priority(thread, endpoint);
         Ok(())
     }
 
@@ -204,6 +205,7 @@ impl Kernel {
         if orphan {
             self.end_thread(thread, Ending::Killed);
         } else {
+            self.return_priority(thread);
             let mut record =
                 Record { rip: gate_landing_address(), rsp, rflags: RFLAGS_START, ..Record::default() };
             record.r11 = Info::failed(Error::PeerDiedMidCall).raw();

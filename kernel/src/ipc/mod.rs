@@ -6,6 +6,7 @@
 mod call;
 mod endpoint;
 mod notification;
+mod priority;
 mod transfer;
 
 pub(crate) use endpoint::ServeRequest;
