@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 pub mod adversary;
 pub mod console;
+pub mod ipc_test;
 pub mod pks_test;
 pub mod supervisor;
 pub mod testlink;

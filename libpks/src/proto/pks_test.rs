@@ -191,7 +191,7 @@ impl Outcome {
     /// checks than it must make, is a failure; so is a skip of a scenario that needs nothing of the machine.
     #[must_use]
     pub fn judged(self, name: &str) -> Self {
-        let Some(scenario) = find(name) else {
+        let Some(scenario) = find(name).or_else(|| super::ipc_test::find(name)) else {
             return Self::new(
                 Verdict::Fail,
                 self.checks,

@@ -142,6 +142,20 @@ pub(super) fn syscall_with<const N: usize>(
     enter(number, words(arguments), info, 0)
 }
 
+/// Goes through the system call gate with any number but those of operations that take entry addresses, for which
+/// [`raw`](super::raw) looks.
+///
+/// # Errors
+/// What the kernel says.
+#[cfg(target_os = "none")]
+pub(super) fn operate(number: u64, info: u64, words: [u64; WORDS]) -> Result<[u64; WORDS], Error> {
+    let mut registers = Registers { words, info: Info::from_raw(info), target: number, extra: 0 };
+    // SAFETY: as in `enter`: `raw`, the only caller, has refused the operations that take entry addresses.
+    unsafe { pass(&raw mut registers, GATE_SYSCALL) };
+    registers.info.result()?;
+    Ok(registers.words)
+}
+
 /// Calls an endpoint; the IPC buffer holds what `info` says.
 ///
 /// # Errors

@@ -19,7 +19,7 @@
 //! | [`handle`] | capabilities: plain ones, and [`Owned`](handle::Owned) ones that are deleted when dropped |
 //! | [`client`], [`serve`] | typed calls, and the trait that a server implements |
 //! | [`region`] | shared memory: guards that open it, accessors that copy |
-//! | [`unguarded`] | accesses without a guard, for tests of the guards |
+//! | [`unguarded`], [`raw`] | accesses without a guard and messages of any form, for tests |
 //! | [`thread`], [`sync`], [`time`] | threads of the domain, a lock between them, sleeping |
 //! | [`endpoint`], [`notification`], [`domain`], [`device`], [`system`] | the kernel's operations, by object |
 //!
@@ -55,6 +55,8 @@ mod logger;
 pub mod notification;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod raw;
 #[cfg(target_os = "none")]
 pub mod region;
 #[cfg(target_os = "none")]

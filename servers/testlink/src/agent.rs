@@ -10,6 +10,7 @@ use libpks::abi::{Error, Name, VERSION, name};
 use libpks::pkey::{Pkey, pte_key};
 use libpks::proto::Protocol;
 use libpks::proto::adversary::{self, Adversary, Aim, Consequence, Crime};
+use libpks::proto::ipc_test::{self, IpcTest};
 use libpks::proto::pks_test::{self, Outcome, PksTest, Refusal, RunError, Verdict};
 use libpks::proto::supervisor::{self, Supervisor};
 use libpks::proto::testlink::{self, Action, Answered, Asked, Closing, MAX_BYTES, Problem, Reply, Request};
@@ -36,6 +37,7 @@ pub(crate) struct Agent {
     inspect: Inspect,
     self_test: SelfTest,
     pks_test: Option<Client<PksTest>>,
+    ipc_test: Option<Client<IpcTest>>,
     supervisor: Option<Client<Supervisor>>,
     adversary: Option<Client<Adversary>>,
     closing: Closing,
@@ -49,6 +51,7 @@ impl Agent {
             inspect: env.capability("inspect")?,
             self_test: env.capability("self-test")?,
             pks_test: env.client().ok(),
+            ipc_test: env.client().ok(),
             supervisor: env.client().ok(),
             adversary: env.client().ok(),
             closing: Closing::default(),
@@ -102,16 +105,25 @@ impl Agent {
         Ok(Reply::Ready { version: testlink::VERSION, abi: VERSION, system })
     }
 
+    /// The scenarios of `pks_test`, and behind them those of `ipc_test`.
     fn list(&self, from: u32) -> Result<Reply, Problem> {
-        match held(self.pks_test)?.call(&pks_test::Request::List { from }).map_err(problem)? {
+        let first = u32::try_from(pks_test::SCENARIOS.len()).unwrap_or(u32::MAX);
+        let page = match from.checked_sub(first) {
+            None => held(self.pks_test)?.call(&pks_test::Request::List { from }),
+            Some(from) => held(self.ipc_test)?.call(&pks_test::Request::List { from }),
+        };
+        match page.map_err(problem)? {
             pks_test::Reply::Listing(page) => Ok(Reply::Listing(page)),
             _ => Err(Problem::Unexpected),
         }
     }
 
     fn run(&mut self, scenario: &Name) -> Result<Reply, Problem> {
-        let client = held(self.pks_test)?;
-        let outcome = match pks_test::run(&client, self.inspect, scenario) {
+        let outcome = match ipc_test::find(scenario) {
+            Some(_) => pks_test::run(&held(self.ipc_test)?, self.inspect, scenario),
+            None => pks_test::run(&held(self.pks_test)?, self.inspect, scenario),
+        };
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(RunError::Refused(Refusal::UnknownScenario)) => return Err(Problem::UnknownScenario),
             Err(RunError::Refused(_)) => return Err(Problem::Refused),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use libpks::abi::inspect::{DomainInfo, DomainState, Isolation, SystemInfo};
 use libpks::abi::name;
-use libpks::proto::pks_test::{CRASH, SCENARIOS, SERVER, Scenario, Verdict};
+use libpks::proto::ipc_test;
+use libpks::proto::pks_test::{self, CRASH, SERVER, Scenario, Verdict};
 use libpks::proto::testlink::{Problem, Reply, Request};
 use tests::failure::{Failure, check};
 use tests::plan::{Exercise, Running};
@@ -14,9 +15,14 @@ pub(crate) const EXCHANGE: Duration = Duration::from_secs(10);
 /// What a scenario may take.
 const SCENARIO: Duration = Duration::from_secs(60);
 
+/// All scenarios that the guest lists, in its order.
+fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    pks_test::SCENARIOS.iter().chain(ipc_test::SCENARIOS)
+}
+
 /// One exercise a scenario, as a machine with this isolation must answer it.
 pub(crate) fn all(isolation: Isolation) -> impl Iterator<Item = Exercise> {
-    SCENARIOS.iter().map(move |scenario| {
+    scenarios().map(move |scenario| {
         Exercise::new(scenario.name, move |running| {
             let expected = match isolation {
                 Isolation::None if scenario.needs_keys => Verdict::Skip,
@@ -29,7 +35,7 @@ pub(crate) fn all(isolation: Isolation) -> impl Iterator<Item = Exercise> {
 
 /// Those of [`all`] that have one of these names, on a machine with keys.
 pub(crate) fn some(names: &'static [&'static str]) -> impl Iterator<Item = Exercise> {
-    let known = |name: &&str| SCENARIOS.iter().any(|scenario| scenario.name == *name);
+    let known = |name: &&str| scenarios().any(|scenario| scenario.name == *name);
     assert!(names.iter().all(known), "a scenario of {names:?} does not exist");
     all(Isolation::Pks).filter(|exercise| names.contains(&exercise.name.as_str()))
 }
@@ -106,7 +112,7 @@ pub(crate) fn lists_scenarios() -> Exercise {
                 other => return Err(Failure::Wrong(format!("not a list: {other:?}"))),
             }
         }
-        let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        let known: Vec<_> = scenarios().map(|scenario| scenario.name).collect();
         check(listed == known, || format!("the guest lists {listed:?}"))
     })
 }

@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
-use super::{Armed, CRASH, Outcome, PksTest, Refusal, Reply, Request};
+use super::{Armed, CRASH, Outcome, Refusal, Reply, Request};
 use crate::abi::{Error, name};
+use crate::proto::Protocol;
 use crate::rt::{CallError, Client, Inspect, Instant, time};
 
 /// How long the supervisor may take to start the server again after the crash.
@@ -32,7 +33,10 @@ pub enum RunError {
 ///
 /// # Errors
 /// See [`RunError`]. A server that dies in a scenario other than the crash is [`RunError::Call`].
-pub fn run(client: &Client<PksTest>, inspect: Inspect, scenario: &str) -> Result<Outcome, RunError> {
+pub fn run<P>(client: &Client<P>, inspect: Inspect, scenario: &str) -> Result<Outcome, RunError>
+where
+    P: Protocol<Request = Request, Reply = Reply>,
+{
     let request = Request::Run { name: name(scenario) };
     match client.call_until(&request, Instant::after(ACCEPTED_WITHIN)).map_err(RunError::Call)? {
         Reply::Done(outcome) => Ok(outcome.judged(scenario)),
@@ -44,12 +48,15 @@ pub fn run(client: &Client<PksTest>, inspect: Inspect, scenario: &str) -> Result
     }
 }
 
-fn crash(
-    client: &Client<PksTest>,
+fn crash<P>(
+    client: &Client<P>,
     inspect: Inspect,
     request: &Request,
     armed: Armed,
-) -> Result<Outcome, RunError> {
+) -> Result<Outcome, RunError>
+where
+    P: Protocol<Request = Request, Reply = Reply>,
+{
     let asked_ns = Instant::now().as_nanos();
     let call = match client.call_until(request, Instant::after(ACCEPTED_WITHIN)) {
         Ok(reply) => Ok(reply),
@@ -62,7 +69,7 @@ fn crash(
     Ok(armed.verdict(call.as_ref().map_err(|error| *error), report.as_ref(), answers))
 }
 
-fn answers_again(client: &Client<PksTest>) -> bool {
+fn answers_again<P: Protocol<Request = Request, Reply = Reply>>(client: &Client<P>) -> bool {
     let until = Instant::after(RESTART);
     while Instant::now() < until {
         if let Ok(Reply::Listing(_)) = client.call_until(&Request::List { from: 0 }, until) {

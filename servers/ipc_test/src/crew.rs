@@ -1,0 +1,260 @@
+//! Making helpers, and calling them from threads.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
+
+use libpks::abi::fault::FaultReport;
+use libpks::abi::inspect::DomainState;
+use libpks::abi::name;
+use libpks::abi::start::{NamedCap, StartInfo};
+use libpks::rt::domain::Plan;
+use libpks::rt::thread::{JoinHandle, spawn};
+use libpks::rt::{
+    AnyCap, BootModule, CapRights, Capability, Client, Domain, Endpoint, Env, EnvError, Error, Inspect,
+    Instant, IoPorts, KeyPool, Notification, Offer, Owned, Quota,
+};
+
+use crate::checks::{Run, Stop};
+use crate::errand::{Errand, Reply, Request};
+use crate::helper::{HERE, cause};
+
+/// How long anything may take, three other CPUs being emulated beside.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one looks whether something does not happen.
+pub(crate) const WHILE: Duration = Duration::from_millis(30);
+pub(crate) const STACK: u64 = 64 * 1024;
+const HELPER_BYTES: u64 = 2 << 20;
+
+/// The capabilities that scenarios need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tools {
+    pub(crate) quota: Quota,
+    pub(crate) image: BootModule,
+    pub(crate) inspect: Inspect,
+    pub(crate) keys: KeyPool,
+    pub(crate) ports: IoPorts,
+    pub(crate) priority: u8,
+}
+
+impl Tools {
+    pub(crate) fn new(env: &Env) -> Result<Self, EnvError> {
+        Ok(Self {
+            quota: env.capability("quota")?,
+            image: env.capability("module:ipc_test")?,
+            inspect: env.capability("inspect")?,
+            keys: env.capability("key-pool")?,
+            ports: env.capability("ports:2e8")?,
+            priority: env.priority(),
+        })
+    }
+
+    /// How many CPUs run.
+    pub(crate) fn cpus(&self) -> Result<u32, Error> {
+        Ok(self.inspect.system()?.cpus)
+    }
+
+    /// Bytes of the quota that this domain uses.
+    pub(crate) fn used_bytes(&self) -> Result<u64, Error> {
+        for index in 0.. {
+            let domain = self.inspect.domain(index)?.ok_or(Error::NotFound)?;
+            if domain.name == "ipc_test" && domain.state == DomainState::Running {
+                return Ok(domain.used_bytes);
+            }
+        }
+        Err(Error::NotFound)
+    }
+
+    /// Makes a domain, not started, with the capabilities of `grants`.
+    pub(crate) fn make(&self, arguments: &str, grants: &[Grant]) -> Result<Unborn, Error> {
+        let plan = Plan {
+            name: "helper",
+            image: self.image,
+            quota: self.quota,
+            quota_bytes: HELPER_BYTES,
+            priority: self.priority,
+        };
+        let domain = Domain::create(&plan)?;
+        let args = arguments.try_into().map_err(|_| Error::TooLarge)?;
+        let mut info = Box::new(StartInfo { name: name("helper"), args, caps: Default::default() });
+        for &(granted, capability, rights) in grants {
+            let handle = domain.grant(capability, rights, 0)?.raw();
+            info.caps.push(NamedCap { name: name(granted), handle }).map_err(|_| Error::TooLarge)?;
+        }
+        Ok(Unborn { domain, info })
+    }
+
+    /// Starts a domain with the capabilities of `grants`.
+    pub(crate) fn start(&self, arguments: &str, grants: &[Grant]) -> Result<Owned<Domain>, Error> {
+        let Unborn { domain, info } = self.make(arguments, grants)?;
+        domain.start(STACK, &info)?;
+        Ok(domain)
+    }
+
+    /// Runs `body` in a thread.
+    pub(crate) fn thread<T: Send + 'static>(
+        &self,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>, Error> {
+        spawn(STACK, self.priority, body)
+    }
+}
+
+/// A capability for a domain: its name there, what, and with which rights.
+pub(crate) type Grant<'a> = (&'a str, AnyCap, CapRights);
+
+pub(crate) fn grant<'a>(name: &'a str, capability: impl Capability, rights: CapRights) -> Grant<'a> {
+    (name, AnyCap::from_handle(capability.handle()), rights)
+}
+
+/// A domain that has not started.
+pub(crate) struct Unborn {
+    pub(crate) domain: Owned<Domain>,
+    pub(crate) info: Box<StartInfo>,
+}
+
+/// A helper that runs errands. Dropping it ends it.
+pub(crate) struct Helper {
+    pub(crate) tools: Tools,
+    pub(crate) domain: Owned<Domain>,
+    pub(crate) endpoint: Owned<Endpoint>,
+    /// Where it says that it is here.
+    pub(crate) note: Owned<Notification>,
+    /// Where it waits.
+    pub(crate) gate: Owned<Notification>,
+}
+
+/// A call in a thread of its own.
+pub(crate) type Pending = JoinHandle<Result<Reply, Error>>;
+
+impl Helper {
+    /// A helper with one activation that calls nobody.
+    pub(crate) fn new(tools: &Tools) -> Run<Self> {
+        Self::serving(tools, Endpoint::create()?, 1, None)
+    }
+
+    /// A helper at an endpoint, with so many activations, that calls `next`.
+    pub(crate) fn serving(
+        tools: &Tools,
+        endpoint: Owned<Endpoint>,
+        activations: u32,
+        next: Option<Endpoint>,
+    ) -> Run<Self> {
+        let (note, gate) = (Notification::create()?, Notification::create()?);
+        let domain = Self::domain(tools, *endpoint, activations, next, *note, *gate)?;
+        let helper = Self { tools: *tools, domain, endpoint, note, gate };
+        helper.expect(&Request::Badge, &Reply::Word(0))?;
+        Ok(helper)
+    }
+
+    fn domain(
+        tools: &Tools,
+        endpoint: Endpoint,
+        activations: u32,
+        next: Option<Endpoint>,
+        note: Notification,
+        gate: Notification,
+    ) -> Result<Owned<Domain>, Error> {
+        let mut grants: heapless::Vec<Grant<'_>, 5> = heapless::Vec::new();
+        let all = [
+            Some(grant("serve", endpoint, CapRights::SERVE)),
+            Some(grant("note", note, CapRights::SIGNAL)),
+            Some(grant("gate", gate, CapRights::WAIT)),
+            next.map(|next| grant("next", next, CapRights::CALL)),
+        ];
+        grants.extend(all.into_iter().flatten());
+        let arguments: String = format!("role=server activations={activations} stack={STACK}");
+        tools.start(&arguments, &grants)
+    }
+
+    /// Another domain in its place, at the same endpoint.
+    pub(crate) fn replace(&mut self) -> Run {
+        self.domain = Self::domain(&self.tools, *self.endpoint, 1, None, *self.note, *self.gate)?;
+        Ok(())
+    }
+
+    pub(crate) fn client(&self) -> Client<Errand> {
+        Client::new(*self.endpoint)
+    }
+
+    /// Has an errand run.
+    pub(crate) fn ask(&self, request: &Request) -> Result<Reply, Error> {
+        self.client().call_until(request, Instant::after(PATIENCE)).map_err(cause)
+    }
+
+    /// Has an errand run, with capabilities.
+    pub(crate) fn ask_with(&self, request: &Request, offers: &[Offer]) -> Result<Reply, Error> {
+        let until = Some(Instant::after(PATIENCE));
+        self.client().exchange(request, offers, until).map(|(reply, _)| reply).map_err(cause)
+    }
+
+    /// Has an errand run that must give this.
+    #[track_caller]
+    pub(crate) fn expect(&self, request: &Request, expected: &Reply) -> Run {
+        let reply = self.ask(request)?;
+        if reply == *expected {
+            return Ok(());
+        }
+        Err(Stop::failed(format_args!("{request:?} gave {reply:?} instead of {expected:?}")))
+    }
+
+    /// Has an errand run by a thread of its own.
+    pub(crate) fn send(&self, request: Request) -> Result<Pending, Error> {
+        let client = self.client();
+        self.tools.thread(move || client.call(&request).map_err(cause))
+    }
+
+    /// The same with a capability.
+    pub(crate) fn send_with(&self, request: Request, offer: Offer) -> Result<Pending, Error> {
+        let client = self.client();
+        self.tools
+            .thread(move || client.exchange(&request, &[offer], None).map(|(reply, _)| reply).map_err(cause))
+    }
+
+    /// Waits until the helper is where it waits.
+    pub(crate) fn until_here(&self) -> Run {
+        match self.note.wait(Some(Instant::after(PATIENCE)))? {
+            HERE => Ok(()),
+            bits => Err(Stop::failed(format_args!("a helper signalled {bits:#x}"))),
+        }
+    }
+
+    /// Has a thread wait in the helper.
+    pub(crate) fn occupy(&self) -> Run<Pending> {
+        let pending = self.send(Request::Wait)?;
+        self.until_here()?;
+        Ok(pending)
+    }
+
+    /// Lets the helper go on.
+    pub(crate) fn release(&self) -> Result<(), Error> {
+        self.gate.signal(1)
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.domain.stop();
+    }
+}
+
+/// What a call in a thread gave.
+pub(crate) fn outcome(pending: &Pending) -> Result<Result<Reply, Error>, Error> {
+    pending.join(Some(Instant::after(PATIENCE)))
+}
+
+/// Whether a call in a thread is still under way after a while.
+pub(crate) fn still_waits(pending: &Pending) -> bool {
+    matches!(pending.thread().join(Some(Instant::after(WHILE))), Err(Error::TimedOut))
+}
+
+/// Waits until a domain has ended, and tells how.
+pub(crate) fn end_of(domain: Domain) -> Run<(DomainState, Option<Box<FaultReport>>)> {
+    let note = Notification::create()?;
+    domain.on_end(*note, 1)?;
+    note.wait(Some(Instant::after(PATIENCE)))?;
+    let status = domain.status()?;
+    Ok((status.state, status.fault))
+}

@@ -1,0 +1,221 @@
+//! What the image does in a domain with a role: `server` runs errands, `caller` makes one call, `beater` counts in one
+//! region while it reads another.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+use libpks::rt::sync::Mutex;
+use libpks::rt::{
+    AnyCap, Caller, Capability, Client, Domain, Endpoint, Env, EnvError, Error, Notification, Offer, Owned,
+    Region, SharedServer, Thread, serve, time,
+};
+
+use crate::errand::{Errand, Reply, Request};
+
+/// What a helper signals when it has come to where it waits.
+pub(crate) const HERE: u64 = 1;
+/// What the caller's region holds.
+pub(crate) const LENT: u64 = 0x1e47;
+
+pub(crate) fn main(env: &Env, role: &str) -> Result<(), EnvError> {
+    match role {
+        "server" => {
+            let hand = Hand {
+                serve: env.endpoint("serve")?,
+                next: env.endpoint("next").ok().map(Client::new),
+                note: env.notification("note").ok(),
+                gate: env.notification("gate").ok(),
+                own: env.capability("own").ok(),
+                kept: Mutex::new(None),
+                waits: AtomicU64::new(0),
+                last: AtomicU64::new(0),
+            };
+            let served = serve::start_shared(hand.serve, hand, env.activations(), env.stack_bytes());
+            served.unwrap_or_else(|error| panic!("cannot serve: {error}"));
+            serve::park()
+        }
+        "caller" => {
+            call(Client::new(env.endpoint("next")?)).unwrap_or_else(|error| panic!("cannot call: {error}"));
+            Ok(())
+        }
+        "beater" => {
+            let cpu = env.arg("cpu").and_then(|cpu| cpu.parse().ok());
+            let beaten = beat(env.capability("beat")?, env.capability("region")?, cpu);
+            panic!("the beat has stopped: {beaten:?}")
+        }
+        other => panic!("no such role: {other}"),
+    }
+}
+
+/// Lends a region of its own and waits for the answer.
+fn call(next: Client<Errand>) -> Result<(), Error> {
+    let region = Region::create(8, None)?;
+    region.open_write()?.write_u64(0, LENT)?;
+    // Whoever waits for this domain's end learns how it went.
+    let _ = next.exchange(&Request::ReadLater { openings: 1 }, &[Offer::lend(*region)], None);
+    Ok(())
+}
+
+/// Counts in one region, and reads the other after each count. Only a fault ends it.
+fn beat(beat: Region, region: Region, cpu: Option<u32>) -> Result<(), Error> {
+    if cpu.is_some() {
+        Thread::current()?.bind(cpu)?;
+    }
+    let (beat, region) = (beat.open_write()?, region.open_read()?);
+    for count in 1.. {
+        beat.write_u64(0, count)?;
+        region.read_u64(0)?;
+    }
+    Ok(())
+}
+
+/// Runs errands.
+struct Hand {
+    serve: Endpoint,
+    next: Option<Client<Errand>>,
+    note: Option<Notification>,
+    gate: Option<Notification>,
+    own: Option<Domain>,
+    kept: Mutex<Option<Owned<AnyCap>>>,
+    waits: AtomicU64,
+    last: AtomicU64,
+}
+
+impl SharedServer for Hand {
+    type Protocol = Errand;
+
+    fn handle(&self, caller: &mut Caller, request: Request) -> Reply {
+        self.run(caller, request).unwrap_or_else(Reply::Failed)
+    }
+}
+
+impl Hand {
+    fn run(&self, caller: &mut Caller, request: Request) -> Result<Reply, Error> {
+        match request {
+            Request::Echo(bytes) => {
+                Ok(Reply::Bytes(bytes.get(..bytes.len().saturating_sub(1)).unwrap_or_default().to_vec()))
+            }
+            Request::Add(numbers) => Ok(Reply::Numbers(numbers.map(|number| number.wrapping_add(1)))),
+            Request::Badge => Ok(Reply::Word(caller.badge)),
+            Request::Identify => {
+                let identity = caller.take(0).ok_or(Error::NotFound)?.identify()?;
+                Ok(Reply::Identity(identity.kind.code(), identity.rights.bits(), identity.badge))
+            }
+            Request::Derive => {
+                let capability = caller.take(0).ok_or(Error::NotFound)?;
+                let rights = capability.identify()?.rights;
+                capability.mint(rights, 0).map(|_| Reply::Done)
+            }
+            Request::Keep => {
+                *self.kept.lock() = Some(caller.take(0).ok_or(Error::NotFound)?);
+                Ok(Reply::Done)
+            }
+            Request::GiveBack => {
+                let kept = self.kept.lock().take().ok_or(Error::NotFound)?;
+                caller.give(Offer::hand_over(kept)).map(|()| Reply::Done)
+            }
+            Request::LendBack => {
+                let kept = self.kept.lock().take().ok_or(Error::NotFound)?.keep();
+                caller.give(Offer::lend(kept)).map(|()| Reply::Done)
+            }
+            Request::TakeThread => Thread::current().map(|_| Reply::Done),
+            Request::DropServe => self.serve.delete().map(|()| Reply::Done),
+            Request::StopSelf => self.own.ok_or(Error::NotFound)?.stop().map(|()| Reply::Done),
+            Request::ForgetSelf => self.own.ok_or(Error::NotFound)?.delete().map(|()| Reply::Done),
+            Request::Panic => panic!("as asked"),
+            Request::Tally => {
+                Ok(Reply::Words(self.waits.load(Ordering::SeqCst), self.last.load(Ordering::SeqCst)))
+            }
+            Request::Nap(millis) => time::sleep(Duration::from_millis(millis)).map(|()| Reply::Done),
+            Request::Wait => {
+                self.wait()?;
+                self.waits.fetch_add(1, Ordering::SeqCst);
+                Ok(Reply::Done)
+            }
+            Request::Forward { after_wait, holding, wait } => self.forward(caller, after_wait, holding, wait),
+            Request::Descend => self.descend(),
+            Request::Read
+            | Request::Write(_)
+            | Request::OpenForAll
+            | Request::ReadUnopened
+            | Request::ReadLater { .. } => self.touch(caller, &request),
+        }
+    }
+
+    /// Says that it is here, and waits until somebody lets it go on.
+    fn wait(&self) -> Result<(), Error> {
+        self.note.ok_or(Error::NotFound)?.signal(HERE)?;
+        self.gate.ok_or(Error::NotFound)?.wait(None).map(drop)
+    }
+
+    fn forward(
+        &self,
+        caller: &mut Caller,
+        after_wait: bool,
+        holding: bool,
+        wait: bool,
+    ) -> Result<Reply, Error> {
+        let next = self.next.ok_or(Error::NotFound)?;
+        let held = if holding { Some(self.region(caller)?.1.open_read()?) } else { None };
+        if after_wait {
+            self.wait()?;
+        }
+        let reply = next.call(if wait { &Request::Wait } else { &Request::Badge }).map_err(cause)?;
+        if let Some(held) = held {
+            held.read_u64(0)?;
+        }
+        Ok(reply)
+    }
+
+    fn descend(&self) -> Result<Reply, Error> {
+        match self.next.ok_or(Error::NotFound)?.call(&Request::Descend).map_err(cause) {
+            Ok(Reply::Word(deeper)) => Ok(Reply::Word(deeper + 1)),
+            Ok(other) => Ok(other),
+            Err(Error::TooDeep) => Ok(Reply::Word(0)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The region: what came with the message, and lives as long as this; or what is kept.
+    fn region(&self, caller: &mut Caller) -> Result<(Option<Owned<Region>>, Region), Error> {
+        if let Some(received) = caller.take(0) {
+            let region = received.into_kind::<Region>()?;
+            let handle = *region;
+            return Ok((Some(region), handle));
+        }
+        let kept = self.kept.lock();
+        let region = kept.as_ref().ok_or(Error::NotFound)?.cast::<Region>()?;
+        Ok((None, region))
+    }
+
+    fn touch(&self, caller: &mut Caller, request: &Request) -> Result<Reply, Error> {
+        let (_received, region) = self.region(caller)?;
+        match *request {
+            Request::Read => region.open_read()?.read_u64(0).map(Reply::Word),
+            Request::Write(value) => region.open_write()?.write_u64(0, value).map(|()| Reply::Done),
+            Request::OpenForAll => {
+                region.open_global(libpks::rt::region::Access::ReadWrite).map(|()| Reply::Done)
+            }
+            Request::ReadUnopened => region.unguarded()?.read_u64(0).map(Reply::Word),
+            Request::ReadLater { openings } => {
+                let mut guards =
+                    (0..openings).map(|_| region.open_read()).collect::<Result<Vec<_>, Error>>()?;
+                self.wait()?;
+                guards.truncate(1);
+                let value = guards.first().ok_or(Error::NotFound)?.read_u64(0)?;
+                self.last.store(value, Ordering::SeqCst);
+                Ok(Reply::Word(value))
+            }
+            _ => Err(Error::InvalidArgument),
+        }
+    }
+}
+
+/// What the kernel said of a call.
+pub(crate) fn cause(error: libpks::rt::CallError) -> Error {
+    match error {
+        libpks::rt::CallError::Failed(error) | libpks::rt::CallError::Refused(error) => error,
+        libpks::rt::CallError::BadReply => Error::Malformed,
+    }
+}

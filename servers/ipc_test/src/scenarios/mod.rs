@@ -1,0 +1,93 @@
+//! The scenarios, by name.
+
+mod calls;
+mod deaths;
+mod hostile;
+mod keys;
+mod messages;
+mod objects;
+mod revoke;
+mod transfers;
+
+use libpks::abi::Error;
+use libpks::abi::inspect::Isolation;
+use libpks::proto::pks_test::{Scenario, Seen};
+use libpks::rt::text;
+
+use crate::checks::{Checks, Run, Stop};
+use crate::crew::Tools;
+
+/// Runs a scenario; gives what was seen.
+///
+/// # Errors
+/// [`Stop`].
+pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -> Run<Seen> {
+    if scenario.needs_keys && tools.inspect.system()?.isolation == Isolation::None {
+        return Err(Stop::Skipped(text::cut(format_args!("this CPU has no protection keys")).into()));
+    }
+    let run_fn = match scenario.name {
+        "call_reply_registers" => messages::registers,
+        "call_reply_4096_bytes" => messages::full_buffer,
+        "badge_identifies" => messages::badge,
+        "transfer_copy" => transfers::copy,
+        "transfer_move" => transfers::hand_over,
+        "transfer_lend" => transfers::lend,
+        "transfer_refused" => transfers::all_or_none,
+        "lent_region_closed_after_reply" => transfers::lent_region_closed,
+        "timeout_before_accept" => calls::timeout_before_accept,
+        "no_timeout_after_accept" => calls::no_timeout_after_accept,
+        "callee_dies_mid_call" => deaths::callee,
+        "callee_dies_queued_callers_stay" => deaths::queued_callers_stay,
+        "queue_passes_revoked_caller" => calls::queue_passes_revoked_caller,
+        "middle_dies" => deaths::middle,
+        "caller_dies_in_server" => deaths::caller,
+        "fault_in_call_is_the_servers" => deaths::fault_in_call,
+        "callers_thread_stays_callers" => calls::thread_of_caller,
+        "last_capability_on_loan" => deaths::last_capability_on_loan,
+        "domain_ends_itself" => deaths::ends_itself,
+        "would_deadlock" => calls::would_deadlock,
+        "deadlock" => calls::deadlock,
+        "too_deep" => calls::too_deep,
+        "urgent_waiter_lends_priority" => calls::priority,
+        "forged_handle" => hostile::forged,
+        "garbage_message" => hostile::garbage,
+        "oversized_message" => hostile::oversized,
+        "hostile_sizes" => hostile::sizes,
+        "revoke_reaches_running_thread" => revoke::running,
+        "revoke_reaches_parked_thread" => revoke::parked,
+        "revoke_reaches_call_chain" => revoke::chain,
+        "revoke_of_many" => revoke::many,
+        "revoke_wakes_waiter" => revoke::waiter,
+        "revoke_survives_guard_drop" => revoke::guard_drop,
+        "quota_exhausted_and_returned" => objects::quota,
+        "openings_are_limited" => objects::openings,
+        "thread_create_join_kill" => objects::threads,
+        "notification_bits_and_timeout" => objects::notifications,
+        "domain_restart_same_endpoint" => deaths::restart,
+        "memory_scrubbed_after_restart" => objects::scrubbed,
+        "key_reused_after_free_is_clean" => keys::reused,
+        "keys_exhausted_typed" => keys::exhausted,
+        "closed_for_want_of_a_key" => keys::closed_for_want,
+        other => return Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
+    };
+    let before = tools.used_bytes()?;
+    let seen = run_fn(tools, checks)?;
+    // Whatever a scenario made has gone with it; only the heap may have grown, by whole pages.
+    let after = tools.used_bytes()?;
+    checks.that(
+        after >= before && (after - before).is_multiple_of(libpks::abi::layout::PAGE),
+        format_args!("{before} bytes of the quota were used before, {after} after"),
+    )?;
+    Ok(text::cut(format_args!("{seen}")))
+}
+
+/// Whether an operation of the kernel failed as it must.
+pub(crate) fn refused<T: core::fmt::Debug>(
+    checks: &Checks,
+    what: &str,
+    outcome: Result<T, Error>,
+    expected: Error,
+) -> Run {
+    let holds = matches!(&outcome, Err(error) if *error == expected);
+    checks.that(holds, format_args!("{what}: {outcome:x?} instead of {expected:?}"))
+}

@@ -1,0 +1,131 @@
+//! What is taken back is gone when the operation returns, wherever who had it is.
+
+use libpks::abi::fault::{FaultAccess, FaultKind};
+use libpks::abi::inspect::DomainState;
+use libpks::rt::{
+    CapRights, Capability, Domain, Endpoint, Error, Instant, Notification, Offer, Owned, Region, time,
+};
+
+use super::refused;
+use crate::checks::{Checks, Run, Stop};
+use crate::crew::{Helper, PATIENCE, Tools, WHILE, end_of, grant, outcome};
+use crate::errand::{Reply, Request};
+
+type Seen = &'static str;
+
+const READ: CapRights = CapRights::READ.union(CapRights::GRANT);
+
+/// A region whose first word is 5.
+fn region() -> Result<Owned<Region>, Error> {
+    let region = Region::create(8, None)?;
+    region.open_write()?.write_u64(0, 5)?;
+    Ok(region)
+}
+
+/// The domain ended because it read the region.
+fn ended_by_read(checks: &Checks, domain: Domain, region: Region) -> Run {
+    let (state, fault) = end_of(domain)?;
+    checks.same(format_args!("end"), state, DomainState::Faulted)?;
+    let Some(fault) = fault else { return Err(Stop::failed(format_args!("there is no report"))) };
+    let seen = (fault.kind, fault.access, fault.address);
+    let expected = (FaultKind::ProtectionKey, FaultAccess::Read, region.info()?.address);
+    checks.same(format_args!("fault"), seen, expected)
+}
+
+pub(super) fn running(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let (beat, region) = (Region::create(8, None)?, region()?);
+    let cpu = tools.cpus()?.saturating_sub(1);
+    let rights = CapRights::READ | CapRights::WRITE;
+    let grants = [grant("beat", *beat, rights), grant("region", *region, READ)];
+    let beats = beat.open_read()?;
+    let helper = tools.start(&alloc::format!("role=beater cpu={cpu}"), &grants)?;
+    let until = Instant::after(PATIENCE);
+    while beats.read_u64(0)? < 1000 {
+        if Instant::now() > until {
+            return Err(Stop::failed(format_args!("no beat: {:?}", helper.status()?)));
+        }
+        time::sleep(core::time::Duration::from_millis(1))?;
+    }
+    let before = beats.read_u64(0)?;
+    region.revoke()?;
+    let at_return = beats.read_u64(0)?;
+    time::sleep(WHILE)?;
+    let after = beats.read_u64(0)?;
+    checks.that(before >= 1000, format_args!("only {before} beats before"))?;
+    // One count may follow the last read that went well.
+    checks.that(
+        after <= at_return + 1,
+        format_args!("{at_return} beats when it returned, {after} afterwards"),
+    )?;
+    ended_by_read(checks, *helper, *region)?;
+    checks.same(format_args!("the holder's own"), region.open_read()?.read_u64(0)?, 5)?;
+    Ok("a running thread lost it at once")
+}
+
+pub(super) fn parked(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    wakes_without(tools, checks, 1)?;
+    Ok("a parked thread woke without it")
+}
+
+pub(super) fn guard_drop(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    wakes_without(tools, checks, 3)?;
+    Ok("two of three openings were closed after the revoke")
+}
+
+/// A thread that has opened a region so often waits, and reads when it is gone.
+fn wakes_without(tools: &Tools, checks: &Checks, openings: u8) -> Run {
+    let (helper, region) = (Helper::new(tools)?, region()?);
+    helper.ask_with(&Request::Keep, &[Offer::copy(*region).read_only()])?;
+    let pending = helper.send(Request::ReadLater { openings })?;
+    helper.until_here()?;
+    region.revoke()?;
+    helper.release()?;
+    checks.same(format_args!("the call"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
+    ended_by_read(checks, *helper.domain, *region)?;
+    checks.same(format_args!("the holder's own"), region.open_read()?.read_u64(0)?, 5)
+}
+
+pub(super) fn chain(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let last = Helper::new(tools)?;
+    let between = Helper::serving(tools, Endpoint::create()?, 1, Some(*last.endpoint))?;
+    let region = region()?;
+    between.ask_with(&Request::Keep, &[Offer::copy(*region)])?;
+    let pending = between.send(Request::Forward { after_wait: false, holding: true, wait: true })?;
+    last.until_here()?;
+    region.revoke()?;
+    last.release()?;
+    checks.same(format_args!("the call"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
+    ended_by_read(checks, *between.domain, *region)?;
+    checks.same(format_args!("the last server"), last.ask(&Request::Tally)?, Reply::Words(1, 0))?;
+    Ok("an activation in the middle of a chain lost it")
+}
+
+pub(super) fn many(_tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let note = Notification::create()?;
+    let first = note.mint(CapRights::SIGNAL | CapRights::GRANT, 0)?;
+    let mut minted = alloc::vec::Vec::new();
+    for n in 0..100_u64 {
+        let from = minted.last().copied().filter(|_| n % 3 != 0).unwrap_or(*first);
+        minted.push(from.mint(CapRights::SIGNAL | CapRights::GRANT, 0)?.keep());
+    }
+    first.revoke()?;
+    let left = minted.iter().filter(|note| note.identify().is_ok()).count();
+    checks.same(format_args!("left of 100"), left, 0)?;
+    checks.that(first.identify().is_ok(), format_args!("what was revoked from has gone"))?;
+    note.revoke()?;
+    refused(checks, "the first", first.identify(), Error::NoSuchCapability)?;
+    Ok("a hundred derived capabilities in one revoke")
+}
+
+pub(super) fn waiter(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let helper = Helper::new(tools)?;
+    let pending = helper.occupy()?;
+    // It has said that it is about to wait.
+    time::sleep(WHILE)?;
+    helper.gate.revoke()?;
+    checks.same(format_args!("the wait"), outcome(&pending)?, Ok(Reply::Failed(Error::Gone)))?;
+    let again = helper.send(Request::Wait)?;
+    let seen = outcome(&again)?;
+    checks.same(format_args!("the next"), seen, Ok(Reply::Failed(Error::NoSuchCapability)))?;
+    Ok("a waiting thread was sent away")
+}
