@@ -138,7 +138,10 @@ extern "C" fn first_cpu_main() -> ! {
     start_other_cpus(boot);
     ::log::info!(target: "boot", "{} CPUs", boot.cpus.len());
     let io_apics = ioapic::IoApics::start(platform.controllers);
-    let io_apics = io_apics.unwrap_or_else(|error| give_up(format_args!("I/O APIC: {error}")));
+    let mut io_apics = io_apics.unwrap_or_else(|error| give_up(format_args!("I/O APIC: {error}")));
+    if let [only] = boot.cpus[..] {
+        io_apics.start_watchdog(only.apic_id);
+    }
     if !platform.has_tables {
         ::log::warn!(target: "acpi", "no tables: the usual PC is assumed, and it cannot be turned off");
     }

@@ -4,6 +4,7 @@ use super::insn::{in8, out8, read_tsc};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 const PIT_HZ: u64 = 1_193_182;
+const PIT_CHANNEL_0: u16 = 0x40;
 const PIT_CHANNEL_2: u16 = 0x42;
 const PIT_COMMAND: u16 = 0x43;
 const PIT_GATE: u16 = 0x61;
@@ -60,6 +61,16 @@ fn arm_pit() {
         out8(PIT_COMMAND, 0xb0);
         out8(PIT_CHANNEL_2, bytes[0]);
         out8(PIT_CHANNEL_2, bytes[1]);
+    }
+}
+
+/// Lets channel 0 pulse at its slowest, 18.2 times a second (mode 2, count 65536).
+pub(crate) fn start_pit() {
+    // SAFETY: what the pulses do is up to the I/O APIC, which the kernel alone programs.
+    unsafe {
+        out8(PIT_COMMAND, 0x34);
+        out8(PIT_CHANNEL_0, 0);
+        out8(PIT_CHANNEL_0, 0);
     }
 }
 
