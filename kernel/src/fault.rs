@@ -12,7 +12,7 @@ use core::fmt::Write;
 use libpks::abi::fault::{BacktraceStep, FaultAccess, FaultKind, FaultReport};
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Name, layout, name};
-use libpks::pkey::Pkrs;
+use libpks::pkey::{Access, Pkrs};
 use libpks::table::Table;
 
 const PAGE_FAULT: u64 = 14;
@@ -73,6 +73,9 @@ impl Kernel {
     /// A thread has faulted: by what the CPU says, or (`why`, `message`) by its own word. If somebody asked to hear of
     /// its faults it stands still until told otherwise; else its domain ends.
     pub(crate) fn fault(&mut self, thread: Ref<Thread>, claimed: Option<(FaultKind, &str)>) {
+        if claimed.is_none() && self.is_overtaken(thread) {
+            return;
+        }
         let report = self.report(thread, claimed);
         let domain = self.seat(thread).domain;
         let heard = self.threads[thread]
@@ -96,6 +99,18 @@ impl Kernel {
         self.doom(domain, DomainState::Faulted);
     }
 
+    /// Whether a key fault came of a change that was under way on another CPU: pages had their new key before this CPU
+    /// had the word that goes with it. By the books the access is allowed, so it is made again.
+    fn is_overtaken(&self, thread: Ref<Thread>) -> bool {
+        let record = &self.threads[thread].record;
+        if record.vector != PAGE_FAULT || record.error == NO_ERROR_CODE || record.error & KEY == 0 {
+            return false;
+        }
+        let access = if record.error & WRITE != 0 { Access::Write } else { Access::Read };
+        let leaf = mem::with(|memory| memory.tables.walk(insn::read_cr2()));
+        leaf.is_some_and(|leaf| self.seat(thread).word.permits(leaf.key(), access, true))
+    }
+
     fn report(&self, thread: Ref<Thread>, claimed: Option<(FaultKind, &str)>) -> FaultReport {
         let record = &self.threads[thread].record;
         let seat = *self.seat(thread);
@@ -111,7 +126,8 @@ impl Kernel {
         };
         let mut message = heapless::String::new();
         for c in claimed.map_or("", |(_, text)| text).chars() {
-            if message.push(c).is_err() {
+            // It goes to the log, where it must not look like lines of others.
+            if message.push(if c.is_control() { ' ' } else { c }).is_err() {
                 break;
             }
         }

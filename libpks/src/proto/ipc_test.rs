@@ -47,6 +47,7 @@ scenarios! {
     "revoke_reaches_running_thread", true, 5, "a thread that runs without a pause loses what is revoked";
     "revoke_reaches_parked_thread", true, 4, "a thread that waits has lost what was revoked when it wakes";
     "revoke_reaches_call_chain", true, 4, "an activation in the middle of a chain has lost it when the call returns";
+    "rekey_under_running_thread", true, 3, "pages change their key under a thread that has them open, and it does not notice";
     "revoke_of_many", false, 3, "a revoke of more than one step takes them all";
     "revoke_wakes_waiter", false, 2, "a thread that waits through a capability that is revoked waits no more";
     "revoke_survives_guard_drop", true, 4, "closing one opening does not bring back what was revoked";

@@ -56,6 +56,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "revoke_reaches_running_thread" => revoke::running,
         "revoke_reaches_parked_thread" => revoke::parked,
         "revoke_reaches_call_chain" => revoke::chain,
+        "rekey_under_running_thread" => revoke::rekey,
         "revoke_of_many" => revoke::many,
         "revoke_wakes_waiter" => revoke::waiter,
         "revoke_survives_guard_drop" => revoke::guard_drop,

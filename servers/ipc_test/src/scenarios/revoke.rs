@@ -1,5 +1,8 @@
 //! What is taken back is gone when the operation returns, wherever who had it is.
 
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use libpks::abi::fault::{FaultAccess, FaultKind};
 use libpks::abi::inspect::DomainState;
 use libpks::rt::{
@@ -98,6 +101,51 @@ pub(super) fn chain(tools: &Tools, checks: &Checks) -> Run<Seen> {
     ended_by_read(checks, *between.domain, *region)?;
     checks.same(format_args!("the last server"), last.ask(&Request::Tally)?, Reply::Words(1, 0))?;
     Ok("an activation in the middle of a chain lost it")
+}
+
+/// Every loan gives the region other holders, so another key, and every return gives the old one back.
+pub(super) fn rekey(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    const LOANS: u64 = 50;
+    // Many pages, so that the change takes its time, and the reader meets pages that its TLB does not hold.
+    const PAGES: u64 = 1024;
+    let (helper, region) = (Helper::new(tools)?, Region::create(PAGES * 4096, None)?);
+    let faults = Notification::create()?;
+    let hears = *faults;
+    let (started, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (counts, stops, opened) = (Arc::clone(&started), Arc::clone(&stop), *region);
+    let cpu = tools.cpus()?.saturating_sub(1);
+    let reader = tools.thread(move || {
+        let thread = libpks::rt::Thread::current()?;
+        thread.bind(Some(cpu))?;
+        thread.on_fault(hears, 1)?;
+        let guard = opened.open_write()?;
+        while stops.load(Ordering::Acquire) == 0 {
+            for page in 0..PAGES {
+                guard.write_u64(page * 4096, guard.read_u64(page * 4096)? + 1)?;
+            }
+            counts.fetch_add(1, Ordering::Release);
+        }
+        guard.read_u64(0)
+    })?;
+    let until = Instant::after(PATIENCE);
+    while started.load(Ordering::Acquire) == 0 && Instant::now() < until {
+        time::sleep(core::time::Duration::from_millis(1))?;
+    }
+    let at_start = started.load(Ordering::Acquire);
+    let before = region.info()?.key;
+    let mut keys = 0;
+    for _ in 0..LOANS {
+        helper.ask_with(&Request::Badge, &[Offer::lend(*region)])?;
+        keys += u64::from(region.info()?.key == before);
+    }
+    checks.same(format_args!("loans that returned"), keys, LOANS)?;
+    refused(checks, "faults", faults.wait(Some(Instant::after(WHILE))), Error::TimedOut)?;
+    let during = started.load(Ordering::Acquire);
+    checks.that(at_start > 0 && during > at_start, format_args!("nobody accessed it meanwhile"))?;
+    stop.store(1, Ordering::Release);
+    let rounds = reader.join(Some(Instant::after(PATIENCE)))??;
+    checks.same(format_args!("rounds"), rounds, started.load(Ordering::Acquire))?;
+    Ok("50 loans of 1024 pages under a running thread")
 }
 
 pub(super) fn many(_tools: &Tools, checks: &Checks) -> Run<Seen> {
