@@ -82,9 +82,16 @@ impl Kernel {
         let module = self.module_for(request)?;
         let quota =
             self.object::<Quota>(request.owner(), quota, ObjectKind::MemoryQuota, CapRights::MANAGE)?;
+        // Nobody makes a domain that is more urgent than its own.
         let priority = u8::try_from(priority).map_err(|_| Error::InvalidArgument)?;
+        if priority > self.domains[request.domain].priority {
+            return Err(Error::InvalidArgument);
+        }
         let mut room = [0; layout::IPC_BUFFER_BYTES];
         let name = libpks::abi::name(self.request_text(request, &mut room)?);
+        if name.contains(char::is_control) {
+            return Err(Error::InvalidArgument);
+        }
         let domain = self.create_domain(&name, module, quota, bytes, priority)?;
         self.domains[domain].refs = 1;
         let rights = CapRights::READ | CapRights::GRANT | CapRights::MANAGE;

@@ -118,7 +118,8 @@ syscalls! {
     HeapGrow = 46;
 
     /// Makes a domain from a boot module: handle [BootModule], handle [MemoryQuota] to take from, bytes of quota,
-    /// priority; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`.
+    /// priority, at most that of the asking domain; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`,
+    /// `LimitReached`, `KeysExhausted`, `InvalidArgument` also for a name with control characters.
     DomainCreate = 50;
     /// Gives a capability to a domain that has not started: handle [Domain, MANAGE], handle, rights, badge. Gives
     /// the handle in that domain.

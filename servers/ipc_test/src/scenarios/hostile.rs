@@ -166,6 +166,11 @@ pub(super) fn sizes(tools: &Tools, checks: &Checks) -> Run<Seen> {
         let spawned = libpks::rt::thread::spawn(size, 0, || {});
         refused(checks, "a stack", spawned.map(drop), Error::InvalidArgument)?;
     }
+    // A domain that is more urgent than its maker.
+    let [image, quota] = [tools.image.handle().raw(), tools.quota.handle().raw()];
+    let urgent = [image, quota, 2 << 20, u64::from(tools.priority) + 1, 0, 0, 0, 0];
+    let made = raw::operate(Syscall::DomainCreate as u64, 0, urgent);
+    refused(checks, "a more urgent domain", made, Error::InvalidArgument)?;
     checks.same(format_args!("afterwards"), helper.ask(&Request::Badge)?, Reply::Word(0))?;
     Ok("seven huge sizes at eleven operations")
 }
