@@ -12,6 +12,8 @@ use core::fmt::{self, Write};
 use serde::{Deserialize, Serialize};
 
 #[cfg(all(feature = "rt", target_os = "none"))]
+pub mod checks;
+#[cfg(all(feature = "rt", target_os = "none"))]
 mod client;
 #[cfg(all(feature = "rt", target_os = "none"))]
 pub use client::{ACCEPTED_WITHIN, RunError, run};

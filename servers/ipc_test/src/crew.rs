@@ -16,9 +16,9 @@ use libpks::rt::{
     Instant, IoPorts, KeyPool, Notification, Offer, Owned, Quota,
 };
 
-use crate::checks::{Run, Stop};
 use crate::errand::{Errand, Reply, Request};
 use crate::helper::{HERE, cause};
+use libpks::proto::pks_test::checks::{Run, Stop};
 
 /// How long anything may take, three other CPUs being emulated beside.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

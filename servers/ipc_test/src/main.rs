@@ -15,8 +15,6 @@
 
 extern crate alloc;
 
-#[path = "../../pks_test/src/checks.rs"]
-mod checks;
 mod crew;
 mod errand;
 mod helper;

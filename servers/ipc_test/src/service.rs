@@ -11,9 +11,9 @@ use libpks::rt::sync::Mutex;
 use libpks::rt::thread::spawn;
 use libpks::rt::{Caller, Instant, Notification, SharedServer, Thread};
 
-use crate::checks::{Checks, Stop};
 use crate::crew::Tools;
 use crate::scenarios;
+use libpks::proto::pks_test::checks::{Checks, Stop};
 
 const STACK: u64 = 128 * 1024;
 /// How long a scenario may take.

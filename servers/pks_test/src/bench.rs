@@ -8,7 +8,7 @@ use libpks::pkey::{Access, Pkey, Pkrs, Rights, pte_key};
 use libpks::rt::unguarded::Unguarded;
 use libpks::rt::{Inspect, Key, KeyPool, Owned, Region, SelfTest, Thread};
 
-use crate::checks::{Run, Stop};
+use libpks::proto::pks_test::checks::{Run, Stop};
 
 /// CR4.PKS (Intel SDM vol. 3A, section 2.5).
 pub(crate) const CR4_PKS: u64 = 1 << 24;

@@ -14,7 +14,6 @@
 extern crate alloc;
 
 mod bench;
-mod checks;
 mod scenarios;
 mod service;
 mod subject;

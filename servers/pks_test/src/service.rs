@@ -15,9 +15,9 @@ use libpks::rt::thread::spawn;
 use libpks::rt::{Caller, Instant, Notification, SharedServer, Thread};
 
 use crate::bench::{Target, Tools};
-use crate::checks::{Checks, Run, Stop};
 use crate::scenarios;
 use crate::subject::{DONE, FAULT, Short, access};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// Clients whose sessions are kept apart.
 const SESSIONS: usize = 32;

@@ -13,7 +13,7 @@ use libpks::rt::unguarded::Unguarded;
 use libpks::rt::{Instant, Notification, Owned, ReadGuard, Region, Thread, WriteGuard};
 
 use crate::bench::Tools;
-use crate::checks::{Checks, Run, Stop};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// The subject stands at a fault.
 pub(crate) const FAULT: u64 = 1;

@@ -49,7 +49,7 @@ fn limine(lab: &Arc<Lab>, name: &str, loader: Loader) -> Plan {
     let machine = Machine::new(loader).cpus(2).paging(Paging::Five);
     let mut plan = plan(lab, name, machine, 5, Isolation::Pks);
     let mut missing =
-        Limine::find().err().map(|error| error.to_string().lines().next().unwrap_or_default().to_owned());
+        Limine::find().err().map(|_| "no Limine here; LIMINE_DIR can name its binaries".to_owned());
     if loader == Loader::LimineUefi {
         plan.ready_limit = Some(READY_UEFI);
         if Firmware::installed().is_none() {

@@ -5,10 +5,10 @@ use core::time::Duration;
 use libpks::rt::{CapRights, Capability, Client, Endpoint, Error, Instant, Notification};
 
 use super::refused;
-use crate::checks::{Checks, Run};
 use crate::crew::{Helper, PATIENCE, Tools, WHILE, outcome, still_waits};
 use crate::errand::{Errand, Reply, Request};
 use crate::helper::cause;
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 type Seen = &'static str;
 

@@ -7,10 +7,10 @@ use libpks::rt::{
 };
 
 use super::refused;
-use crate::checks::{Checks, Run};
 use crate::crew::{Helper, PATIENCE, STACK, Tools, end_of, grant, outcome, still_waits};
 use crate::errand::{Errand, Reply, Request};
 use crate::helper::{LENT, cause};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 type Seen = &'static str;
 

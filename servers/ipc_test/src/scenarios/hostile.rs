@@ -4,9 +4,9 @@ use libpks::abi::{Error, Syscall};
 use libpks::rt::{Capability, Notification, Region, raw};
 
 use super::refused;
-use crate::checks::{Checks, Run};
 use crate::crew::{Helper, Tools};
 use crate::errand::{Reply, Request};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 type Seen = &'static str;
 

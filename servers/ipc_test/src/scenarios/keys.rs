@@ -6,9 +6,9 @@ use libpks::abi::fault::FaultKind;
 use libpks::rt::{Endpoint, Error, Instant, Key, Notification, Offer, Owned, Region, Thread};
 
 use super::refused;
-use crate::checks::{Checks, Run};
 use crate::crew::{Helper, PATIENCE, Tools, outcome};
 use crate::errand::{Reply, Request};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 type Seen = &'static str;
 

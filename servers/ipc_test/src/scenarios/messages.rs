@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 use libpks::rt::{CapRights, Capability, Client, Error};
 
 use super::refused;
-use crate::checks::{Checks, Run};
 use crate::crew::{Helper, Tools};
 use crate::errand::{Errand, FULL, Reply, Request};
 use crate::helper::cause;
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 type Seen = &'static str;
 

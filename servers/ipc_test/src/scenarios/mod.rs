@@ -14,8 +14,8 @@ use libpks::abi::inspect::Isolation;
 use libpks::proto::pks_test::{Scenario, Seen};
 use libpks::rt::text;
 
-use crate::checks::{Checks, Run, Stop};
 use crate::crew::Tools;
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// Runs a scenario; gives what was seen.
 ///

@@ -7,9 +7,9 @@ use libpks::rt::thread::spawn;
 use libpks::rt::{CapRights, Capability, Endpoint, Error, Instant, Notification, Offer, Owned, Region, time};
 
 use super::refused;
-use crate::checks::{Checks, Run, Stop};
 use crate::crew::{Helper, PATIENCE, STACK, Tools, WHILE};
 use crate::errand::Request;
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 type Seen = &'static str;
 

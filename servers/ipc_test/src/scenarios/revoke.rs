@@ -10,9 +10,9 @@ use libpks::rt::{
 };
 
 use super::refused;
-use crate::checks::{Checks, Run, Stop};
 use crate::crew::{Helper, PATIENCE, Tools, WHILE, end_of, grant, outcome};
 use crate::errand::{Reply, Request};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 type Seen = &'static str;
 

@@ -7,9 +7,9 @@ use libpks::rt::{
 };
 
 use super::refused;
-use crate::checks::{Checks, Run, Stop};
 use crate::crew::{Helper, Tools, end_of};
 use crate::errand::{Reply, Request};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 type Seen = &'static str;
 

@@ -16,8 +16,8 @@ use libpks::rt::unguarded::Unguarded;
 use libpks::rt::{Instant, Notification, Owned, Region, time};
 
 use crate::bench::{Target, Tools};
-use crate::checks::{Checks, Run};
 use crate::subject::{DONE, FAULT, PATIENCE, Subject, access, check_key_fault, open};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// Turns of each of the two threads.
 const TURNS: u64 = 16;

@@ -8,8 +8,8 @@ use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 
 use crate::bench::{CR4_PKS, Target, Tools};
-use crate::checks::{Checks, Run};
 use crate::subject::{Subject, open};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;

@@ -9,8 +9,8 @@ use libpks::rt::region::Access as Opening;
 use libpks::rt::text::cut;
 
 use crate::bench::{Bound, CR4_PKS, Target, Tools};
-use crate::checks::{Checks, Run, Stop};
 use crate::subject::{Attempt, Came, FAULT, Subject, access, check_key_fault, open};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 const BY_THREAD: u64 = 0x5354_4852;
 const BY_HANDLER: u64 = 0x5348_414e;

@@ -13,8 +13,8 @@ use libpks::rt::{Instant, Notification, time};
 
 use super::matrix::{MATRIX, by_thread};
 use crate::bench::{Bound, Target, Tools};
-use crate::checks::{Checks, Run, Stop};
 use crate::subject::{DONE, FAULT, PATIENCE, STEP, Subject, access, check_key_fault, open};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// How long the second thread sleeps where it sleeps at all.
 const NAP: Duration = Duration::from_millis(20);

@@ -5,7 +5,7 @@ use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 
 use crate::bench::{Probed, Target, Tools, UserPage};
-use crate::checks::{Checks, Run};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// What is in both pages before a row, and what is written to them.
 const BEFORE: u64 = 0x4b00_0000_0000_0001;

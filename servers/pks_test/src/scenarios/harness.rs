@@ -8,9 +8,9 @@ use libpks::proto::pks_test::{CRASH, PksTest, Refusal, Reply, Request, SCENARIOS
 use libpks::rt::text::cut;
 use libpks::rt::{CallError, CapRights, Capability, Client, Endpoint, Owned, serve};
 
-use crate::checks::{Checks, Run, Stop};
 use crate::service::{Desk, Service};
 use libpks::proto::pks_test::Seen;
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 const STACK: u64 = 64 * 1024;
 /// Badges that no manifest gives.

@@ -7,8 +7,8 @@ use libpks::rt::text::cut;
 
 use super::matrix::all_targets;
 use crate::bench::{Bound, Probed, Target, Tools};
-use crate::checks::{Checks, Run};
 use crate::subject::{Subject, open};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// P18: a page with another key obeys the new key, on every CPU and for a thread that has it open.
 pub(super) fn rekey(tools: &Tools, checks: &Checks) -> Run<Seen> {

@@ -10,8 +10,8 @@ use libpks::rt::Region;
 use libpks::rt::text::cut;
 
 use crate::bench::{Probed, Target, Tools};
-use crate::checks::{Checks, Run, Stop};
 use crate::subject::{Attempt, Came, check_key_fault};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// A row: what the key allows, what is done, whether it must fault (M1 to M6).
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 use libpks::rt::{Owned, Region};
 
-use crate::checks::{Checks, Run};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 const PAGES: u64 = 8;
 /// How often the memory goes back and comes again.

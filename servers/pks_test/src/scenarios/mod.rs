@@ -19,8 +19,8 @@ use libpks::abi::Error;
 use libpks::proto::pks_test::{Outcome, Scenario, Seen, Verdict};
 
 use crate::bench::Tools;
-use crate::checks::{Checks, Run, Stop};
 use crate::service::{Service, no_keys};
+use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// Runs a scenario; gives what was seen.
 ///

@@ -8,8 +8,8 @@ use libpks::rt::{Instant, Notification};
 
 use super::matrix::{MATRIX, by_thread};
 use crate::bench::{Target, Tools};
-use crate::checks::{Checks, Run};
 use crate::subject::{FAULT, PATIENCE, STEP, Subject, access, check_key_fault};
+use libpks::proto::pks_test::checks::{Checks, Run};
 
 pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;

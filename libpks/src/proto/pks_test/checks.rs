@@ -5,13 +5,13 @@ use core::cell::Cell;
 use core::fmt::{self, Debug};
 use core::panic::Location;
 
-use libpks::abi::Error;
-use libpks::proto::pks_test::Seen;
-use libpks::rt::text;
+use super::Seen;
+use crate::abi::Error;
+use crate::rt::text;
 
 /// Why a scenario ends before its end.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// A check did not hold, or an operation failed that must not.
     Failed(Box<Seen>),
     /// This machine cannot run it.
@@ -19,11 +19,11 @@ pub(crate) enum Stop {
 }
 
 /// What every step of a scenario gives.
-pub(crate) type Run<T = ()> = Result<T, Stop>;
+pub type Run<T = ()> = Result<T, Stop>;
 
 impl Stop {
     /// A failure in words.
-    pub(crate) fn failed(seen: fmt::Arguments<'_>) -> Self {
+    pub fn failed(seen: fmt::Arguments<'_>) -> Self {
         Self::Failed(Box::new(text::cut(seen)))
     }
 }
@@ -39,13 +39,13 @@ impl From<Error> for Stop {
 
 /// The checks of one run.
 #[derive(Debug, Default)]
-pub(crate) struct Checks {
+pub struct Checks {
     made: Cell<u32>,
 }
 
 impl Checks {
     /// How many were made.
-    pub(crate) fn made(&self) -> u32 {
+    pub fn made(&self) -> u32 {
         self.made.get()
     }
 
@@ -53,7 +53,7 @@ impl Checks {
     ///
     /// # Errors
     /// [`Stop::Failed`] with `seen` if it does not hold.
-    pub(crate) fn that(&self, holds: bool, seen: fmt::Arguments<'_>) -> Run {
+    pub fn that(&self, holds: bool, seen: fmt::Arguments<'_>) -> Run {
         self.made.set(self.made.get().saturating_add(1));
         if holds { Ok(()) } else { Err(Stop::failed(seen)) }
     }
@@ -62,7 +62,7 @@ impl Checks {
     ///
     /// # Errors
     /// [`Stop::Failed`] with both values if they are not.
-    pub(crate) fn same<T: PartialEq + Debug>(&self, what: fmt::Arguments<'_>, seen: T, expected: T) -> Run {
+    pub fn same<T: PartialEq + Debug>(&self, what: fmt::Arguments<'_>, seen: T, expected: T) -> Run {
         self.that(seen == expected, format_args!("{what}: {seen:x?} instead of {expected:x?}"))
     }
 }
