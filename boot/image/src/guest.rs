@@ -98,6 +98,14 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// When cargo fails; what it said has gone to standard error.
     pub fn build(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        self.build_with(packages, &[])
+    }
+
+    /// The same with variables for the build scripts.
+    ///
+    /// # Errors
+    /// As [`Guest::build`].
+    pub fn build_with(&self, packages: &[&str], variables: &[(&str, String)]) -> Result<Vec<PathBuf>> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(self.workspace.root());
         cargo.args(["build", "--quiet", "--release", "--target", TARGET]);
@@ -105,6 +113,7 @@ impl<'a> Guest<'a> {
         for package in packages {
             cargo.args(["--package", package]);
         }
+        cargo.envs(variables.iter().map(|(name, value)| (name, value)));
         self.toolchain.configure(&mut cargo);
         tool::run(&mut cargo).with_context(|| format!("building {} for {TARGET}", packages.join(", ")))?;
         let dir = self.workspace.target().join(TARGET).join("release");

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod gdb;
 pub mod guest;
 pub mod iso;
+pub mod kernel;
 pub mod limine;
 pub mod manifest;
 pub mod qemu;

@@ -53,7 +53,7 @@ impl System {
         let images: Vec<_> = compiled.servers.iter().map(|server| server.image.as_str()).collect();
         let guest = Guest::new(workspace, &toolchain);
         // Apart, because one invocation would unify their features: the kernel's libpks has none.
-        let kernel = guest.build(&["kernel"])?.remove(0);
+        let kernel = crate::kernel::build(&guest, workspace)?;
         let servers = guest.build(&images)?;
         let loader = guest.build(&["direct"])?.remove(0);
 
