@@ -18,6 +18,7 @@ mod log;
 mod mem;
 mod object;
 mod region;
+mod rights;
 mod sched;
 mod selftest;
 mod state;

@@ -4,7 +4,7 @@ use crate::arch::record::{RFLAGS_START, Record};
 use crate::domain::{Domain, Payer};
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
 use crate::object::Ref;
-use crate::region::Opening;
+use crate::rights::Opening;
 use crate::state::Kernel;
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, layout};

@@ -10,7 +10,7 @@ pub(crate) use quota::{Payer, Quota};
 use crate::ipc::Signal;
 use crate::mem::PAGE;
 use crate::object::Ref;
-use crate::region::Opening;
+use crate::rights::Opening;
 use crate::state::Kernel;
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, Name, layout};

@@ -1,0 +1,236 @@
+//! What threads have open of regions, and the rights words that follow from that.
+//!
+//! A rights word is never edited in place and never restored from memory: it is derived from the books, again after
+//! every change of them.
+
+use crate::domain::Domain;
+use crate::object::Ref;
+use crate::region::Region;
+use crate::state::Kernel;
+use crate::thread::{Seat, Thread};
+use libpks::abi::Error;
+use libpks::cap::Owner;
+use libpks::pkey::{Pkey, Pkrs, Rights};
+
+/// What somebody has open of a region.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) region: Ref<Region>,
+    pub(crate) rights: Rights,
+    pub(crate) next: Option<Ref<Opening>>,
+}
+
+/// The most that a thread, or all threads of a domain together, may have open.
+const MAX_OPENINGS: usize = 256;
+/// What an opening costs its domain.
+const OPENING_BYTES: u64 = size_of::<Opening>() as u64;
+
+impl Kernel {
+    /// Opens a region for whoever runs: until it is closed the rights are in the seat's word.
+    ///
+    /// # Errors
+    /// `RightsExceeded`, `KeysExhausted` for a region that was closed for want of a key, `OutOfMemory`.
+    pub(crate) fn open_region(
+        &mut self,
+        thread: Ref<Thread>,
+        region: Ref<Region>,
+        rights: Rights,
+    ) -> Result<u64, Error> {
+        let domain = self.seat(thread).domain;
+        self.check_openings(self.seat(thread).openings)?;
+        let opening = self.new_opening(domain, region, rights)?;
+        let next = self.seat_mut(thread).openings.replace(opening);
+        self.openings[opening].next = next;
+        self.recompute_word_of(thread);
+        Ok(opening.raw())
+    }
+
+    fn new_opening(
+        &mut self,
+        domain: Ref<Domain>,
+        region: Ref<Region>,
+        rights: Rights,
+    ) -> Result<Ref<Opening>, Error> {
+        let member = &mut self.regions[region].member;
+        if rights > self.sharing.rights(member.class(), Owner(domain.number())) {
+            return Err(Error::RightsExceeded);
+        }
+        if self.pks && !member.is_mapped() {
+            let key = self.sharing.map(member, &mut self.keys)?;
+            self.retag(region, key);
+            // Whoever had it open when it was closed for want of a key has it open again.
+            self.recompute_words();
+        }
+        self.charge(domain, OPENING_BYTES)?;
+        let opening = self.openings.insert(Opening { region, rights, next: None });
+        Ok(opening.inspect_err(|_| self.refund(domain, OPENING_BYTES))?)
+    }
+
+    /// Whether a list of openings may grow: a rights word is derived from all of them, under the lock.
+    ///
+    /// # Errors
+    /// `LimitReached`.
+    fn check_openings(&self, first: Option<Ref<Opening>>) -> Result<(), Error> {
+        let next = |at: &Ref<Opening>| self.openings.get(*at)?.next;
+        let count = core::iter::successors(first, next).take(MAX_OPENINGS).count();
+        if count < MAX_OPENINGS { Ok(()) } else { Err(Error::LimitReached) }
+    }
+
+    fn drop_opening(&mut self, domain: Ref<Domain>, at: Ref<Opening>) -> Option<Opening> {
+        let opening = self.openings.remove(at)?;
+        self.refund(domain, OPENING_BYTES);
+        Some(opening)
+    }
+
+    /// Ends an opening of whoever runs.
+    ///
+    /// # Errors
+    /// `NoSuchCapability` if the token is none of this seat's.
+    pub(crate) fn close_region(&mut self, thread: Ref<Thread>, token: u64) -> Result<(), Error> {
+        let (mut previous, mut at) = (None, self.seat(thread).openings);
+        while let Some(opening) = at {
+            let next = self.openings[opening].next;
+            if opening.raw() == token {
+                match previous {
+                    None => self.seat_mut(thread).openings = next,
+                    Some(previous) => self.openings[previous].next = next,
+                }
+                self.drop_opening(self.seat(thread).domain, opening);
+                self.recompute_word_of(thread);
+                return Ok(());
+            }
+            (previous, at) = (Some(opening), next);
+        }
+        Err(Error::NoSuchCapability)
+    }
+
+    /// What every thread of a domain may do with a region beyond its own openings, on every CPU when it returns.
+    ///
+    /// # Errors
+    /// As [`Kernel::open_region`].
+    pub(crate) fn open_globally(
+        &mut self,
+        domain: Ref<Domain>,
+        region: Ref<Region>,
+        rights: Rights,
+    ) -> Result<(), Error> {
+        let (mut previous, mut at) = (None, self.domains[domain].openings);
+        while let Some(opening) = at.filter(|&opening| self.openings[opening].region != region) {
+            (previous, at) = (Some(opening), self.openings[opening].next);
+        }
+        if at.is_none() && rights > Rights::NoAccess {
+            self.check_openings(self.domains[domain].openings)?;
+        }
+        let replacement =
+            if rights == Rights::NoAccess { None } else { Some(self.new_opening(domain, region, rights)?) };
+        let rest = match at {
+            Some(old) => self.drop_opening(domain, old).and_then(|old| old.next),
+            None => None,
+        };
+        if let Some(new) = replacement {
+            self.openings[new].next = rest;
+        }
+        let link = replacement.or(rest);
+        match previous {
+            None => self.domains[domain].openings = link,
+            Some(previous) => self.openings[previous].next = link,
+        }
+        self.recompute_words();
+        Ok(())
+    }
+
+    /// Ends all openings of a list of this domain's.
+    pub(crate) fn drop_openings(&mut self, domain: Ref<Domain>, mut first: Option<Ref<Opening>>) {
+        while let Some(opening) = first {
+            first = self.drop_opening(domain, opening).and_then(|opening| opening.next);
+        }
+    }
+
+    /// Narrows all openings of a region that a domain has to what it holds of it now. They stay so: what the domain is
+    /// given later does not open by itself what was taken from it.
+    pub(crate) fn narrow_openings(&mut self, region: Ref<Region>, owner: Owner, rights: Rights) {
+        let lists = (0..self.domains.capacity())
+            .filter_map(|number| self.domains.at_number(number))
+            .filter(|domain| domain.number() == owner.0)
+            .map(|domain| self.domains[domain].openings);
+        let homes = (0..self.threads.capacity())
+            .filter_map(|number| self.threads.at_number(number))
+            .map(|at| &self.threads[at].home);
+        let calls = (0..self.activations.capacity())
+            .filter_map(|number| self.activations.at_number(number))
+            .map(|at| &self.activations[at].seat);
+        let seats = homes.chain(calls).filter(|seat| seat.domain.number() == owner.0);
+        for first in lists.chain(seats.map(|seat| seat.openings)) {
+            let mut at = first;
+            while let Some(opening) = at.and_then(|at| self.openings.get_mut(at)) {
+                at = opening.next;
+                if opening.region == region {
+                    opening.rights = opening.rights.min(rights);
+                }
+            }
+        }
+    }
+
+    /// The rights word that the books give a seat: key 0, the domain's own key, and what is open, each no further than
+    /// the domain holds it now.
+    pub(crate) fn derive_word(&self, seat: &Seat) -> Pkrs {
+        let Some(domain) = self.domains.get(seat.domain) else { return Pkrs::DEFAULT };
+        let mut word = Pkrs::DEFAULT;
+        if let Some(key) = domain.key {
+            word = word.with(key, Rights::ReadWrite);
+        }
+        for list in [domain.openings, seat.openings] {
+            let mut at = list;
+            while let Some(opening) = at.and_then(|at| self.openings.get(at)) {
+                at = opening.next;
+                let Some(region) = self.regions.get(opening.region) else { continue };
+                let held = self.sharing.rights(region.member.class(), Owner(seat.domain.number()));
+                let rights = opening.rights.min(held).max(word.rights(region.key));
+                if region.key > Pkey::KERNEL {
+                    word = word.with(region.key, rights);
+                }
+            }
+        }
+        word
+    }
+
+    /// Derives the word of the seat in which a thread is.
+    pub(crate) fn recompute_word_of(&mut self, thread: Ref<Thread>) {
+        let word = self.derive_word(self.seat(thread));
+        self.seat_mut(thread).word = word;
+    }
+
+    /// Derives every recorded word: of threads, parked or running, and of all calls that they are in. When it returns,
+    /// no CPU runs a domain under an older one.
+    pub(crate) fn recompute_words(&mut self) {
+        let mut changed = false;
+        for number in 0..self.threads.capacity() {
+            let Some(at) = self.threads.at_number(number) else { continue };
+            let word = self.derive_word(&self.threads[at].home);
+            changed |= core::mem::replace(&mut self.threads[at].home.word, word) != word;
+        }
+        for number in 0..self.activations.capacity() {
+            let Some(at) = self.activations.at_number(number) else { continue };
+            let word = self.derive_word(&self.activations[at].seat);
+            changed |= core::mem::replace(&mut self.activations[at].seat.word, word) != word;
+        }
+        if changed {
+            self.sync_cpus();
+        }
+    }
+
+    /// The seat in which a thread is.
+    pub(crate) fn seat(&self, thread: Ref<Thread>) -> &Seat {
+        let thread = &self.threads[thread];
+        thread.top.map_or(&thread.home, |top| &self.activations[top].seat)
+    }
+
+    /// The seat in which a thread is.
+    pub(crate) fn seat_mut(&mut self, thread: Ref<Thread>) -> &mut Seat {
+        let thread = &mut self.threads[thread];
+        match thread.top {
+            Some(top) => &mut self.activations[top].seat,
+            None => &mut thread.home,
+        }
+    }
+}
