@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 
 /// Tells the kernel's build script in which order to link; see there.
 const SEED_VARIABLE: &str = "PORTCULLIS_LINK_SEED";
-/// How many orders are tried. About one in three has an accident.
+/// How many orders are tried.
 const ORDERS: u32 = 32;
 
 /// Opcodes that would lift a domain over its wall, with those values of the ModRM byte's register field that count. The

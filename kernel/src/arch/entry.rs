@@ -110,6 +110,24 @@ macro_rules! range_end {
     };
 }
 
+/// The way into the kernel from a domain: writes the kernel's word, which is in EAX, checks it, and commits DEPTH. At
+/// DEPTH > 0 it goes to `nested` instead.
+macro_rules! write_and_commit {
+    () => {
+        concat!(
+            write_pkrs!(),
+            range_begin!(),
+            bad_unless_written!(".LWORD"),
+            "lfence\n",
+            "cli\n",
+            "cmp dword ptr [.LDEPTH], 0\n",
+            "jne {nested}\n",
+            "mov dword ptr [.LDEPTH], 1\n",
+            range_end!(),
+        )
+    };
+}
+
 /// RSP and flags from constants: TF, NT, DF, AC are gone.
 macro_rules! own_stack {
     ($stack:literal) => {
