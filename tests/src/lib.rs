@@ -9,6 +9,7 @@
 //! | [`console`] | dialogues on its first serial port |
 //! | [`qemu`] | guests in QEMU |
 //! | [`gdbstub`] | stops a guest at an instruction |
+//! | [`guest`] | guests that are stopped at exact instructions while they work |
 //! | [`failure`] | every way to fail |
 //!
 //! The tests themselves are in `tests/system/`. docs/testing.md tells how to use them.
@@ -19,6 +20,7 @@ pub mod console;
 pub mod failure;
 pub mod frame;
 pub mod gdbstub;
+pub mod guest;
 pub mod link;
 pub mod plan;
 pub mod qemu;

@@ -1,90 +1,23 @@
 //! NMIs at exact instructions, through QEMU's gdb stub.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use image::qemu::{Loader, Machine};
-use image::system::System;
-use image::workspace::Workspace;
 use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL, KERNEL_BASE};
 use libpks::abi::name;
 use libpks::proto::adversary::Consequence;
 use libpks::proto::pks_test::Verdict;
 use libpks::proto::testlink::{Reply, Request};
-use tests::gdbstub::{GdbStub, free_port, function};
-use tests::plan::{End, Running};
-use tests::qemu;
+use tests::guest::{Guest, LONGEST_WAY, PATIENT, SOON, boot, close};
+use tests::plan::Running;
 
-/// What an exchange over the test link may take, the guest being stopped again and again.
-const PATIENT: Duration = Duration::from_secs(60);
-/// What the guest may take to get to an instruction that it executes all the time.
-const SOON: Duration = Duration::from_secs(10);
 /// Where the frame of an NMI has RIP: slot 1 of the CPU window (docs/traps.md).
 const NMI_FRAME_RIP: u64 = 0xffff_ffff_c000_3200 - 40;
 /// The stub of vector 0: what lies behind the gates. Only `jump_past_gates` comes there.
 const BEHIND_GATES: u64 = KERNEL_BASE + 0x180;
-/// Instructions of one way in or out at most.
-const LONGEST_WAY: usize = 200;
-
-/// A guest that does what it is asked on a thread of its own, so that this one can stop it.
-struct Guest {
-    gdb: GdbStub,
-    system: Arc<System>,
-    _turn: MutexGuard<'static, ()>,
-}
-
-/// One guest at a time: a guest that is stopped again and again must not wait for the host as well.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// Boots, waits until the test link answers, and leaves the guest running.
-fn boot(cpus: u32) -> Result<(Guest, Running)> {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let workspace = Arc::new(Workspace::find()?);
-    let system = Arc::new(System::build(&workspace, &workspace.root().join("boot/test.toml"))?);
-    let port = free_port()?;
-    let machine = Machine::new(Loader::Direct).cpus(cpus).gdb(port);
-    let mut running = qemu::boots(workspace, Arc::clone(&system), machine)()?;
-    let mut gdb = GdbStub::connect(port)?;
-    gdb.resume()?;
-    running.link.hello(PATIENT)?;
-    Ok((Guest { gdb, system, _turn: turn }, running))
-}
-
-impl Guest {
-    fn symbol(&self, path: &str) -> Result<u64> {
-        function(self.system.kernel(), path)
-    }
-
-    /// The instructions that are executed from `start` on until `within` says no. The guest is stopped before and
-    /// afterwards.
-    fn way_from(&mut self, start: u64, within: impl Fn(u64) -> bool) -> Result<Vec<u64>> {
-        ensure!(self.gdb.run_to(start, SOON)?, "the guest does not come to {start:#x}");
-        let mut way = vec![start];
-        while way.len() < LONGEST_WAY {
-            self.gdb.step()?;
-            let rip = self.gdb.rip()?;
-            if !within(rip) {
-                return Ok(way);
-            }
-            way.push(rip);
-        }
-        bail!("the way from {start:#x} does not end");
-    }
-}
-
-/// The guest closes with a record that agrees with ours, and nothing was reported that nobody asked for.
-fn close(mut running: Running) -> Result<()> {
-    let reply = running.link.ask(&Request::Finish, PATIENT)?;
-    let Reply::Closing(guest) = reply else { bail!("not a closing record: {reply:?}") };
-    tests::plan::compare_closing(guest, running.link.counted())?;
-    let end = running.wait(PATIENT)?;
-    ensure!(end == End::Success, "the boot ended with {end}");
-    Ok(())
-}
-
 /// Runs scenarios until it is told to stop; gives the link back.
 fn scenarios(mut running: Running, stop: &AtomicBool) -> Result<Running> {
     while !stop.load(Ordering::SeqCst) {
