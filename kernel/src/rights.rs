@@ -185,9 +185,8 @@ impl Kernel {
                 at = opening.next;
                 let Some(region) = self.regions.get(opening.region) else { continue };
                 let held = self.sharing.rights(region.member.class(), Owner(seat.domain.number()));
-                let rights = opening.rights.min(held).max(word.rights(region.key));
                 if region.key > Pkey::KERNEL {
-                    word = word.with(region.key, rights);
+                    word = word.widened(region.key, opening.rights.min(held));
                 }
             }
         }

@@ -19,6 +19,7 @@ pub mod frames;
 #[cfg(any(feature = "alloc", test))]
 pub mod manifest;
 pub mod manifest_head;
+pub mod opening;
 pub mod pkey;
 pub mod ports;
 pub mod proto;

@@ -60,6 +60,12 @@ impl Pkrs {
         Self((self.0 & !(0b11 << shift)) | (bits << shift))
     }
 
+    /// The word with at least these rights to one key.
+    #[must_use]
+    pub fn widened(self, key: Pkey, rights: Rights) -> Self {
+        self.with(key, self.rights(key).max(rights))
+    }
+
     /// What the bits of `key` say. AD wins over WD.
     #[must_use]
     pub const fn rights(self, key: Pkey) -> Rights {

@@ -7,7 +7,7 @@
 
 use super::Protocol;
 use crate::abi::fault::{FaultAccess, FaultKind, FaultReport};
-use crate::abi::{Error, Name};
+use crate::abi::{Error, Name, name};
 use core::fmt::{self, Write};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ pub mod checks;
 mod client;
 #[cfg(all(feature = "rt", target_os = "none"))]
 pub use client::{ACCEPTED_WITHIN, RunError, run};
+pub(super) mod table;
+pub use table::{SCENARIOS, find};
 
 /// What was seen, in words; cut at its end if it is too long.
 pub type Seen = heapless::String<400>;
@@ -33,51 +35,12 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it shows, in a line.
     pub about: &'static str,
+    /// Where the expectation comes from.
+    pub source: &'static str,
     /// Whether it needs protection keys; without them it reports [`Verdict::Skip`].
     pub needs_keys: bool,
     /// A pass with fewer checks than this is no pass.
     pub least_checks: u32,
-}
-
-macro_rules! scenarios {
-    ($($name:literal, $needs_keys:literal, $least:literal, $about:literal;)+) => {
-        /// All scenarios, in the order in which they are run.
-        pub const SCENARIOS: &[Scenario] =
-            &[$(Scenario { name: $name, about: $about, needs_keys: $needs_keys, least_checks: $least }),+];
-    };
-}
-
-scenarios! {
-    "S1_defaults", true, 6, "every CPU has CR4.PKS and the default word, read by a thread that runs there";
-    "S2_single", true, 14, "one key: no access, read-write and read-only, each read and written by a thread";
-    "S3_all_keys", true, 100, "every key to be had, all others closed, then open; and the kernel's own key";
-    "S4_context_switch", true, 40, "two threads on one CPU keep their own rights through proven switches";
-    "S5_exception", true, 16, "a fault's handler has its own rights; the thread gets back what was recorded";
-    "S6_abandon", true, 24, "rights given to all threads: none faults, armed before or after, asleep or not";
-    "S7_update", true, 6, "rights recorded for a faulted thread hold from then on, for that thread alone";
-    "S8_global", true, 12, "rights of all threads change under a thread that is running on another CPU";
-    "S9_crash", true, 5, "an unhandled fault ends the test domain alone (ask twice in a row)";
-    "S10_harness", false, 16, "the test server refuses what it must: unknown names, two runs at once, stale arming";
-    "K1_no_access_write", true, 4, "AD with CR0.WP set: a write faults, and is done once the key is open";
-    "K2_no_access_write_wp_off", true, 3, "AD with CR0.WP clear: a write faults";
-    "K3_read_only_write", true, 3, "WD with CR0.WP set: a write faults";
-    "K4_read_only_write_wp_off", true, 3, "WD with CR0.WP clear: a write is done";
-    "K5_user_page_write_wp_off", true, 4, "WD with CR0.WP clear: a write to a user page is done";
-    "K6_user_page_write", true, 4, "WD with CR0.WP set: a write to a user page is done";
-    "K7_no_access_read", true, 6, "AD: a read of a user page is done, a read of a supervisor page faults";
-    "P5_error_codes", true, 6, "error codes 0x21 and 0x23 and the exact address, at both ends of a page";
-    "P9_nested", true, 5, "a trap inside a trap and an NMI each have the kernel's word, before and after";
-    "P17_reserved_bits", true, 4, "a word with a bit above 31 is refused by the CPU, one without is taken";
-    "P18_rekey", true, 6, "a page with another key obeys the new key on every CPU";
-    "P20_exhaustion", true, 4, "more keys than there are: a typed error, and all come back";
-    "M1_fresh_memory", false, 24, "memory that somebody else has used comes back as zeros";
-    "P19_audit", false, 2, "every mapping has the key and the permissions that the rules say";
-}
-
-/// The scenario with this name.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Scenario> {
-    SCENARIOS.iter().find(|scenario| scenario.name == name)
 }
 
 /// Stands for this protocol.
@@ -115,13 +78,37 @@ pub struct Listed {
     pub name: Name,
     /// What it shows.
     pub about: heapless::String<128>,
+    /// Where the expectation comes from.
+    pub source: heapless::String<96>,
+    /// Whether it needs protection keys.
+    pub needs_keys: bool,
+    /// A pass with fewer checks than this is no pass.
+    pub least_checks: u32,
+}
+
+/// A part of a listing: as many lines as fit into one reply of every protocol that carries them.
+pub type Page = heapless::Vec<Listed, 8>;
+
+/// The part of a list that begins at a position; empty past its end.
+#[must_use]
+pub fn page(scenarios: &[Scenario], from: u32) -> Page {
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
+    let rest = scenarios.get(from..).unwrap_or_default().iter();
+    let lines = rest.map(|scenario| Listed {
+        name: name(scenario.name),
+        about: cut(format_args!("{}", scenario.about)),
+        source: cut(format_args!("{}", scenario.source)),
+        needs_keys: scenario.needs_keys,
+        least_checks: scenario.least_checks,
+    });
+    lines.take(Page::new().capacity()).collect()
 }
 
 /// What the server answers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// A part of the list; ask again from its end until it is empty.
-    Listing(heapless::Vec<Listed, 16>),
+    Listing(Page),
     /// The scenario has run.
     Done(Outcome),
     /// The crash is armed; the next request for it is carried out.
@@ -268,14 +255,14 @@ impl Armed {
 }
 
 /// Text cut to what fits.
-fn cut(text: fmt::Arguments<'_>) -> Seen {
-    struct Cut(Seen);
-    impl Write for Cut {
+fn cut<const N: usize>(text: fmt::Arguments<'_>) -> heapless::String<N> {
+    struct Cut<const N: usize>(heapless::String<N>);
+    impl<const N: usize> Write for Cut<N> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             text.chars().try_for_each(|c| self.0.push(c)).map_err(|_| fmt::Error)
         }
     }
-    let mut seen = Cut(Seen::new());
+    let mut seen = Cut(heapless::String::new());
     // The only error is that the text is full.
     let _ = seen.write_fmt(text);
     seen.0

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::adversary::Consequence;
-use super::pks_test::{Listed, Outcome, Verdict};
+use super::pks_test::{Outcome, Page, Verdict};
 use crate::abi::fault::FaultReport;
 use crate::abi::inspect::{DomainInfo, SystemInfo};
 use crate::abi::{Error, Name};
@@ -100,7 +100,7 @@ pub enum Reply {
         system: SystemInfo,
     },
     /// A part of the list of scenarios; empty past its end.
-    Listing(heapless::Vec<Listed, 16>),
+    Listing(Page),
     /// A scenario has run.
     Outcome(Outcome),
     /// A domain, or nothing past the last.

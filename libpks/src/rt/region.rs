@@ -9,6 +9,7 @@ use super::handle::{Owned, capabilities};
 use super::system::Key;
 use crate::abi::{Error, Syscall};
 use crate::cap::ObjectKind;
+use crate::opening::{Books, Opening};
 use core::arch::asm;
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -80,7 +81,7 @@ impl Region {
 
     fn open(self, access: Access) -> Result<ReadGuard, Error> {
         let [token, address, bytes, ..] = syscall(Syscall::RegionOpen, [self.word(), access as u64])?.words;
-        Ok(ReadGuard { address, bytes, token, bound_to_thread: PhantomData })
+        Ok(ReadGuard { address, bytes, opening: Opening::new(token, Kernel), bound_to_thread: PhantomData })
     }
 
     /// Sets what every thread of this domain may do with it beyond its own guards. It holds on every CPU when this
@@ -108,7 +109,8 @@ impl Region {
 pub struct ReadGuard {
     address: u64,
     bytes: u64,
-    token: u64,
+    #[expect(dead_code, reason = "its drop closes")]
+    opening: Opening<Kernel>,
     /// The right is the thread's, so the guard is neither Send nor Sync.
     bound_to_thread: PhantomData<*const ()>,
 }
@@ -184,10 +186,14 @@ impl ReadGuard {
     }
 }
 
-impl Drop for ReadGuard {
-    fn drop(&mut self) {
+/// The kernel's books on what the calling thread has open.
+#[derive(Debug)]
+struct Kernel;
+
+impl Books for Kernel {
+    fn close(&self, token: u64) {
         // The kernel refuses only a token that is not this thread's or was revoked; both leave nothing to close.
-        let _ = syscall(Syscall::RegionClose, [self.token]);
+        let _ = syscall(Syscall::RegionClose, [token]);
     }
 }
 

@@ -8,6 +8,7 @@ mod cap_rules;
 mod elf;
 mod elf_builder;
 mod frames;
+mod opening;
 mod pkey;
 mod sharing;
 mod sharing_model;

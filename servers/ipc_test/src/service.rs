@@ -4,9 +4,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use libpks::abi::{Error, name};
+use libpks::abi::Error;
 use libpks::proto::ipc_test::{IpcTest, SCENARIOS, find};
-use libpks::proto::pks_test::{Listed, Outcome, Refusal, Reply, Request, Scenario, Verdict};
+use libpks::proto::pks_test::{Outcome, Refusal, Reply, Request, Scenario, Verdict, page};
 use libpks::rt::sync::Mutex;
 use libpks::rt::thread::spawn;
 use libpks::rt::{Caller, Instant, Notification, SharedServer, Thread};
@@ -29,7 +29,7 @@ impl SharedServer for Desk {
 
     fn handle(&self, _caller: &mut Caller, request: Request) -> Reply {
         match request {
-            Request::List { from } => Reply::Listing(listing(from)),
+            Request::List { from } => Reply::Listing(page(SCENARIOS, from)),
             Request::Run { name } => {
                 find(&name).map_or(Reply::Refused(Refusal::UnknownScenario), |it| self.0.run(it))
             }
@@ -93,11 +93,4 @@ impl Service {
             }
         }
     }
-}
-
-fn listing(from: u32) -> heapless::Vec<Listed, 16> {
-    let about = |text: &str| libpks::rt::text::cut(format_args!("{text}"));
-    let from = usize::try_from(from).unwrap_or(usize::MAX);
-    let rest = SCENARIOS.get(from..).unwrap_or_default().iter();
-    rest.take(16).map(|scenario| Listed { name: name(scenario.name), about: about(scenario.about) }).collect()
 }

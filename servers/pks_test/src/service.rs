@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
-use libpks::abi::{Error, name};
+use libpks::abi::Error;
 use libpks::pkey::Access;
 use libpks::proto::pks_test::{
-    Armed, CRASH, Listed, Outcome, PksTest, Refusal, Reply, Request, SCENARIOS, Scenario, Verdict, find,
+    Armed, CRASH, Outcome, PksTest, Refusal, Reply, Request, SCENARIOS, Scenario, Verdict, find, page,
 };
 use libpks::rt::sync::Mutex;
 use libpks::rt::thread::spawn;
@@ -76,7 +76,7 @@ impl Service {
             Err(refusal) => return Reply::Refused(refusal),
         };
         let outcome = match request {
-            Request::List { from } => return Reply::Listing(listing(from)),
+            Request::List { from } => return Reply::Listing(page(SCENARIOS, from)),
             Request::Last => {
                 self.with_session(badge, |session| session.last.clone().ok_or(Refusal::NothingRun)).flatten()
             }
@@ -208,11 +208,4 @@ fn judge(run: Run<libpks::proto::pks_test::Seen>, checks: u32) -> Outcome {
         Err(Stop::Failed(seen)) => Outcome { verdict: Verdict::Fail, checks, seen: *seen },
         Err(Stop::Skipped(seen)) => Outcome { verdict: Verdict::Skip, checks, seen: *seen },
     }
-}
-
-fn listing(from: u32) -> heapless::Vec<Listed, 16> {
-    let about = |text: &str| libpks::rt::text::cut(format_args!("{text}"));
-    let from = usize::try_from(from).unwrap_or(usize::MAX);
-    let rest = SCENARIOS.get(from..).unwrap_or_default().iter();
-    rest.take(16).map(|scenario| Listed { name: name(scenario.name), about: about(scenario.about) }).collect()
 }

@@ -29,6 +29,8 @@ pub enum Command<'a> {
     Cpus,
     /// Scenarios of the test server.
     PksList,
+    /// The same with all that the server tells of each.
+    PksListLong,
     /// One of them.
     PksRun(&'a str),
     /// All of them.
@@ -58,6 +60,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("log", "the kernel's log"),
     ("faults", "reports of faults, the newest first"),
     ("pks list", "scenarios of the test server"),
+    ("pks list long", "the same, with all that it tells of each"),
     ("pks run NAME", "run a scenario"),
     ("pks all", "run all scenarios"),
     ("uptime", "time since boot"),
@@ -79,7 +82,7 @@ pub enum CommandError<'a> {
     #[error("`{0}` does not take `{1}`")]
     Superfluous(&'a str, &'a str),
     /// `pks` and nothing that it knows.
-    #[error("`pks` does `list`, `run NAME` and `all`")]
+    #[error("`pks` does `list`, `list long`, `run NAME` and `all`")]
     Pks,
 }
 
@@ -123,6 +126,7 @@ fn pks(text: &str) -> Result<Command<'_>, CommandError<'_>> {
     let (word, rest) = first_word(text);
     match (word, rest) {
         ("list", "") => Ok(Command::PksList),
+        ("list", "long") => Ok(Command::PksListLong),
         ("all", "") | ("run", "all") => Ok(Command::PksAll),
         ("run", _) => name("pks run", rest).map(Command::PksRun),
         _ => Err(CommandError::Pks),

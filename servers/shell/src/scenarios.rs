@@ -9,22 +9,43 @@ use libpks::proto::pks_test::{
 };
 use libpks::rt::{Env, Inspect, Instant};
 
-pub(crate) fn list(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
+/// How much of each scenario a list tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A line: name, what it shows, where the expectation comes from.
+    Short,
+    /// All that the server tells.
+    Long,
+}
+
+pub(crate) fn list(env: &Env, screen: &mut Screen, form: Form) -> Result<(), Trouble> {
     let server = env.client::<PksTest>()?;
     let mut from = 0;
     loop {
         match server.call_until(&Request::List { from }, Instant::after(ACCEPTED_WITHIN))? {
             Reply::Listing(part) if part.is_empty() => return Ok(()),
             Reply::Listing(part) => {
-                for Listed { name, about } in &part {
-                    let _ = writeln!(screen, "  {name:<26} {about}");
-                }
+                part.iter().for_each(|line| tell(screen, line, form));
                 from += part.len() as u32;
             }
             Reply::Refused(refusal) => return Err(Trouble::Refused(refusal.to_string())),
             _ => return Err(Trouble::OtherReply),
         }
     }
+}
+
+fn tell(screen: &mut Screen, line: &Listed, form: Form) {
+    let Listed { name, about, source, needs_keys, least_checks } = line;
+    let _ = match form {
+        Form::Short => writeln!(screen, "  {name:<26} {about} [{source}]"),
+        Form::Long => {
+            let keys = if *needs_keys { "needs keys" } else { "runs without keys too" };
+            writeln!(
+                screen,
+                "{name}\n  {about}\n  source: {source}\n  at least {least_checks} checks; {keys}"
+            )
+        }
+    };
 }
 
 pub(crate) fn run_one(env: &Env, screen: &mut Screen, name: &str) -> Result<(), Trouble> {

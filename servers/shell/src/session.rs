@@ -1,5 +1,6 @@
 //! The loop: a line, its commands, what they show.
 
+use crate::scenarios::Form;
 use crate::screen::{Event, Screen};
 use crate::trouble::Trouble;
 use crate::{control, scenarios, show};
@@ -92,7 +93,7 @@ impl Session {
         match command {
             Command::Help => {
                 for (written, about) in HELP {
-                    let _ = writeln!(screen, "  {written:<14} {about}");
+                    let _ = writeln!(screen, "  {written:<15} {about}");
                 }
                 let _ = writeln!(screen, "Several commands go on one line with `;` between them.");
                 Ok(())
@@ -115,7 +116,8 @@ impl Session {
             Command::Restart(name) => control::restart(env, screen, name),
             Command::PowerOff => control::power(env, screen, PowerAction::Off),
             Command::Reboot => control::power(env, screen, PowerAction::Reboot),
-            Command::PksList => scenarios::list(env, screen),
+            Command::PksList => scenarios::list(env, screen, Form::Short),
+            Command::PksListLong => scenarios::list(env, screen, Form::Long),
             Command::PksRun(name) => scenarios::run_one(env, screen, name),
             Command::PksAll => scenarios::run_all(env, screen),
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::abi::name;
+use crate::proto::testlink;
 use crate::wire;
 
 const ARMED: Armed = Armed { address: 0xffff_e000_0000_1000, key: 7 };
@@ -83,8 +84,10 @@ fn the_required_scenarios_are_there_once() {
     }
     assert_eq!(find(CRASH).map(|scenario| scenario.name), Some(CRASH));
     for scenario in SCENARIOS {
-        let listed = Listed { name: name(scenario.name), about: scenario.about.try_into().expect("fits") };
-        assert_eq!(listed.name, scenario.name, "names must fit");
+        let listed = &page(core::slice::from_ref(scenario), 0)[0];
+        let told = (listed.name.as_str(), listed.about.as_str(), listed.source.as_str());
+        assert_eq!(told, (scenario.name, scenario.about, scenario.source), "it must fit");
+        assert!(!scenario.source.is_empty() && !scenario.about.is_empty(), "{}", scenario.name);
     }
 }
 
@@ -94,8 +97,15 @@ fn the_longest_replies_fit_an_ipc_buffer() {
     let long = Outcome::new(Verdict::Fail, u32::MAX, format_args!("{:é<1000}", ""));
     assert_eq!(long.seen.len(), 400);
     assert!(wire::encode(&Ok::<_, Error>(Reply::Done(long)), &mut buffer).is_ok());
-    let line =
-        Listed { name: name(&"n".repeat(99)), about: "a".repeat(128).as_str().try_into().expect("fits") };
-    let listing = Reply::Listing(core::iter::repeat_n(line, 16).collect());
-    assert!(wire::encode(&Ok::<_, Error>(listing), &mut buffer).is_ok());
+    let line = Listed {
+        name: name(&"n".repeat(99)),
+        about: "a".repeat(128).as_str().try_into().expect("fits"),
+        source: "s".repeat(96).as_str().try_into().expect("fits"),
+        needs_keys: true,
+        least_checks: u32::MAX,
+    };
+    let page: Page = core::iter::repeat_n(line, Page::new().capacity()).collect();
+    assert!(wire::encode(&Ok::<_, Error>(Reply::Listing(page.clone())), &mut buffer).is_ok());
+    let answered = testlink::Answered { number: u32::MAX, reply: testlink::Reply::Listing(page) };
+    assert!(wire::encode(&answered, &mut [0; testlink::MAX_BYTES]).is_ok());
 }

@@ -1,16 +1,13 @@
 //! The scenarios, by name.
 
-mod context_switch;
-mod defaults;
-mod exception;
-mod global;
-mod hardware;
+mod access;
+mod faults;
 mod harness;
 mod keys;
-mod matrix;
 mod memory;
-mod nested;
-mod update;
+mod registers;
+mod rights;
+mod switching;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -20,7 +17,9 @@ use libpks::proto::pks_test::{Outcome, Scenario, Seen, Verdict};
 
 use crate::bench::Tools;
 use crate::service::{Service, no_keys};
+use access::{hardware, matrix};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
+use rights::global;
 
 /// Runs a scenario; gives what was seen.
 ///
@@ -32,15 +31,15 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         demand_keys(tools)?;
     }
     match scenario.name {
-        "S1_defaults" => defaults::run(tools, checks),
+        "S1_defaults" => registers::defaults::run(tools, checks),
         "S2_single" => matrix::single(tools, checks),
         "S3_all_keys" => matrix::all_keys(tools, checks),
-        "S4_context_switch" => context_switch::run(tools, checks),
-        "S5_exception" => exception::run(tools, checks),
+        "S4_context_switch" => switching::ball::run(tools, checks),
+        "S5_exception" => faults::exception::run(tools, checks),
         "S6_abandon" => global::abandon(tools, checks),
-        "S7_update" => update::run(tools, checks),
+        "S7_update" => faults::update::run(tools, checks),
         "S8_global" => global::run(tools, checks),
-        "S10_harness" => harness::run(service, checks),
+        "S10_harness" => harness::service::run(service, checks),
         "K1_no_access_write" => hardware::k1(tools, checks),
         "K2_no_access_write_wp_off" => hardware::k2(tools, checks),
         "K3_read_only_write" => hardware::k3(tools, checks),
@@ -49,12 +48,12 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         "K6_user_page_write" => hardware::k6(tools, checks),
         "K7_no_access_read" => hardware::k7(tools, checks),
         "P5_error_codes" => matrix::error_codes(tools, checks),
-        "P9_nested" => nested::run(tools, checks),
+        "P9_nested" => faults::nested::run(tools, checks),
         "P17_reserved_bits" => hardware::reserved_bits(tools, checks),
-        "P18_rekey" => keys::rekey(tools, checks),
+        "P18_rekey" => keys::pool::rekey(tools, checks),
         "M1_fresh_memory" => memory::fresh(checks),
-        "P19_audit" => keys::audit(tools, checks),
-        "P20_exhaustion" => keys::exhaustion(tools, checks),
+        "P19_audit" => keys::pool::audit(tools, checks),
+        "P20_exhaustion" => keys::pool::exhaustion(tools, checks),
         other => Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
     }
 }

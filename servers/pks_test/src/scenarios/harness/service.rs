@@ -35,7 +35,7 @@ impl Visitor {
     }
 }
 
-pub(super) fn run(service: &Arc<Service>, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn run(service: &Arc<Service>, checks: &Checks) -> Run<Seen> {
     let endpoint = Endpoint::create()?;
     serve::start_shared(*endpoint, Desk(Arc::clone(service)), 2, STACK)?;
     let visitor = |badge| -> Run<Visitor> {

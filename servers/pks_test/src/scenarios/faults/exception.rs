@@ -15,7 +15,7 @@ use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 const BY_THREAD: u64 = 0x5354_4852;
 const BY_HANDLER: u64 = 0x5348_414e;
 
-pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (faulty, other) = (Target::new(tools)?, Target::new(tools)?);
     let base = tools.base_word()?;
     let word = base.with(faulty.key, Rights::ReadOnly).with(other.key, Rights::ReadWrite);

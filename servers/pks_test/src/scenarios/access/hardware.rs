@@ -81,46 +81,46 @@ impl<'a> Rig<'a> {
     }
 }
 
-pub(super) fn k1(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn k1(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     rig.write(rig.supervisor.address(), Rights::NoAccess, true, true)?;
     rig.write(rig.supervisor.address(), Rights::ReadWrite, true, false)?;
     Ok(cut(format_args!("one fault, then the value was stored")))
 }
 
-pub(super) fn k2(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn k2(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     rig.write(rig.supervisor.address(), Rights::NoAccess, false, true)?;
     Ok(cut(format_args!("faulted, nothing was stored")))
 }
 
-pub(super) fn k3(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn k3(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     rig.write(rig.supervisor.address(), Rights::ReadOnly, true, true)?;
     Ok(cut(format_args!("faulted, nothing was stored")))
 }
 
-pub(super) fn k4(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn k4(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     rig.write(rig.supervisor.address(), Rights::ReadOnly, false, false)?;
     Ok(cut(format_args!("no fault, the value was stored")))
 }
 
-pub(super) fn k5(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn k5(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     rig.write(rig.user.address, Rights::ReadOnly, false, false)?;
     Ok(cut(format_args!("no fault, the value was stored")))
 }
 
 /// With the same word the supervisor page must fault, so that it is the user page that makes the difference.
-pub(super) fn k6(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn k6(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     rig.write(rig.user.address, Rights::ReadOnly, true, false)?;
     rig.write(rig.supervisor.address(), Rights::ReadOnly, true, true)?;
     Ok(cut(format_args!("user page written, supervisor page faulted")))
 }
 
-pub(super) fn k7(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn k7(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     rig.read(rig.user.address, Rights::NoAccess, false)?;
     rig.read(rig.supervisor.address(), Rights::NoAccess, true)?;
@@ -129,7 +129,7 @@ pub(super) fn k7(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 /// P17: bits 63:32 of IA32_PKRS are reserved (SDM vol. 4, table 2-2).
-pub(super) fn reserved_bits(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn reserved_bits(tools: &Tools, checks: &Checks) -> Run<Seen> {
     // Keys 0 and 1 stay open: the kernel runs on them while it tries.
     let good = u64::from(Pkrs::KERNEL.raw()) & 0xffff_ffff;
     for value in [good, good & 0x0fff_ffff, good | 0xaaaa_aaa0] {

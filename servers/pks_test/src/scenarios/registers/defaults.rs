@@ -11,7 +11,7 @@ use crate::bench::{CR4_PKS, Target, Tools};
 use crate::subject::{Subject, open};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
-pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     let (base, cpus) = (tools.base_word()?, tools.cpus()?);
     let (region, inside) = (*target.region, *tools);

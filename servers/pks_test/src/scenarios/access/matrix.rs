@@ -15,10 +15,10 @@ use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// A row: what the key allows, what is done, whether it must fault (M1 to M6).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) rights: Rights,
-    pub(super) access: Access,
-    pub(super) faults: bool,
+pub(in crate::scenarios) struct Row {
+    pub(in crate::scenarios) rights: Rights,
+    pub(in crate::scenarios) access: Access,
+    pub(in crate::scenarios) faults: bool,
 }
 
 const fn row(rights: Rights, access: Access, faults: bool) -> Row {
@@ -26,7 +26,7 @@ const fn row(rights: Rights, access: Access, faults: bool) -> Row {
 }
 
 /// What the SDM says (vol. 3A, 4.6.2), written out rather than computed.
-pub(super) const MATRIX: [Row; 6] = [
+pub(in crate::scenarios) const MATRIX: [Row; 6] = [
     row(Rights::NoAccess, Access::Write, true),
     row(Rights::NoAccess, Access::Read, true),
     row(Rights::ReadWrite, Access::Write, false),
@@ -40,7 +40,7 @@ const BEFORE: u64 = 0x4445_4144_4245_4546;
 const WRITTEN: u64 = 0x5752_4954_5445_4e21;
 
 /// S2: one key.
-pub(super) fn single(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn single(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     check_leaf(tools, checks, &target)?;
     for row in MATRIX {
@@ -51,7 +51,7 @@ pub(super) fn single(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 /// S3: every key that is to be had, all others closed and all others open; and the kernel's own.
-pub(super) fn all_keys(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn all_keys(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let targets = all_targets(tools)?;
     let free = tools.inspect.system()?.keys_free;
     checks.same(format_args!("keys left in an exhausted pool"), free, 0)?;
@@ -73,7 +73,7 @@ pub(super) fn all_keys(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 /// P5: error codes and addresses, at both ends of a page.
-pub(super) fn error_codes(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn error_codes(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     for offset in [0, PAGE - 8] {
         for access in [Access::Read, Access::Write] {
@@ -89,7 +89,7 @@ pub(super) fn error_codes(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 /// Takes keys until there are none.
-pub(super) fn all_targets(tools: &Tools) -> Run<Vec<Target>> {
+pub(in crate::scenarios) fn all_targets(tools: &Tools) -> Run<Vec<Target>> {
     let mut targets = Vec::new();
     loop {
         match Target::new(tools) {
@@ -113,7 +113,13 @@ fn attempt(target: &Target, offset: u64, access: Access, opened: &[(Region, Righ
 }
 
 /// A row by a thread: it opens `others` for writing, the target as the row says, and accesses it.
-pub(super) fn by_thread(tools: &Tools, checks: &Checks, target: &Target, row: Row, others: &[Region]) -> Run {
+pub(in crate::scenarios) fn by_thread(
+    tools: &Tools,
+    checks: &Checks,
+    target: &Target,
+    row: Row,
+    others: &[Region],
+) -> Run {
     target.put(0, BEFORE)?;
     let mut opened: heapless::Vec<_, 16> = others.iter().map(|region| (*region, Rights::ReadWrite)).collect();
     let _ = opened.push((*target.region, row.rights));

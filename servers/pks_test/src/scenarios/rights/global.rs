@@ -11,8 +11,8 @@ use libpks::rt::region::Access as Opening;
 use libpks::rt::text::cut;
 use libpks::rt::{Instant, Notification, time};
 
-use super::matrix::{MATRIX, by_thread};
 use crate::bench::{Bound, Target, Tools};
+use crate::scenarios::access::matrix::{MATRIX, by_thread};
 use crate::subject::{DONE, FAULT, PATIENCE, STEP, Subject, access, check_key_fault, open};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
@@ -20,7 +20,7 @@ use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 const NAP: Duration = Duration::from_millis(20);
 
 /// S6: whatever a thread has armed, nothing faults while all threads have all rights.
-pub(super) fn abandon(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn abandon(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     no_rights_fault(tools, checks, &target)?;
     for row in MATRIX {
@@ -85,7 +85,7 @@ const READY: u32 = 1;
 const GO: u32 = 2;
 
 /// S8: rights of all threads change under a thread that is running on another CPU and does not enter the kernel.
-pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     let other = tools.cpus()?.saturating_sub(1);
     let _bound = Bound::to(0)?;

@@ -8,7 +8,7 @@ use crate::bench::{Bound, Target, Tools};
 use crate::subject::open;
 use libpks::proto::pks_test::checks::{Checks, Run};
 
-pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     let kernel = u64::from(Pkrs::KERNEL.raw());
     let cpus = tools.cpus()?;

@@ -34,7 +34,7 @@ struct Tally {
     wrong: Option<Pkrs>,
 }
 
-pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     let last = tools.cpus()?.saturating_sub(1);
     let pairs = [

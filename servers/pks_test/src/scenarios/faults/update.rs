@@ -6,12 +6,12 @@ use libpks::rt::region::Access as Opening;
 use libpks::rt::text::cut;
 use libpks::rt::{Instant, Notification};
 
-use super::matrix::{MATRIX, by_thread};
 use crate::bench::{Target, Tools};
+use crate::scenarios::access::matrix::{MATRIX, by_thread};
 use crate::subject::{FAULT, PATIENCE, STEP, Subject, access, check_key_fault};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
-pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     let (raw, go) = (target.raw, Notification::create()?);
     let goes = *go;

@@ -5,13 +5,13 @@ use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 
-use super::matrix::all_targets;
 use crate::bench::{Bound, Probed, Target, Tools};
+use crate::scenarios::access::matrix::all_targets;
 use crate::subject::{Subject, open};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// P18: a page with another key obeys the new key, on every CPU and for a thread that has it open.
-pub(super) fn rekey(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn rekey(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (target, spare) = (Target::new(tools)?, Target::new(tools)?);
     let (old, new, address) = (target.key, spare.key, target.address());
     target.put(0, 1)?;
@@ -44,7 +44,7 @@ pub(super) fn rekey(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 /// P19: every mapping is as the rules say.
-pub(super) fn audit(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn audit(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (pages, broken) = tools.audit()?;
     checks.same(format_args!("rules that a mapping breaks"), broken, 0)?;
     checks.that(pages > 100, format_args!("only {pages} pages were looked at"))?;
@@ -52,7 +52,7 @@ pub(super) fn audit(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 /// P20: more keys than there are gives a typed error, and all come back.
-pub(super) fn exhaustion(tools: &Tools, checks: &Checks) -> Run<Seen> {
+pub(in crate::scenarios) fn exhaustion(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let free = || tools.inspect.system().map(|system| system.keys_free);
     let before = free()?;
     for round in 0..3 {

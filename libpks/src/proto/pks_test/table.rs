@@ -1,0 +1,80 @@
+//! The scenarios of `pks_test`, in the order in which they are run.
+//!
+//! docs/scenarios.md is written from this table (`just docs`), and a test fails while it differs.
+
+use super::Scenario;
+
+/// A list of scenarios: name, whether it needs keys, the least number of checks, what it shows, and where the
+/// expectation comes from.
+macro_rules! scenarios {
+    ($($name:literal, $needs_keys:literal, $least:literal, $about:literal, $source:expr;)+) => {
+        /// All scenarios, in the order in which they are run.
+        pub const SCENARIOS: &[$crate::proto::pks_test::Scenario] = &[$(
+            $crate::proto::pks_test::Scenario {
+                name: $name,
+                about: $about,
+                source: $source,
+                needs_keys: $needs_keys,
+                least_checks: $least,
+            }
+        ),+];
+    };
+}
+pub(in crate::proto) use scenarios;
+
+scenarios! {
+    "S1_defaults", true, 6, "every CPU has CR4.PKS and the default word, read by a thread that runs there",
+        "Linux PKS series V10, pks_test cmd 0";
+    "S2_single", true, 14, "one key: no access, read-write and read-only, each read and written by a thread",
+        "Linux PKS series V10, pks_test cmd 1; WD rows: V7 cmd 0";
+    "S3_all_keys", true, 100, "every key to be had, all others closed, then open; and the kernel's own key",
+        "Linux PKS series V10, pks_test cmd 6";
+    "S4_context_switch", true, 40, "two threads on one CPU keep their own rights through proven switches",
+        "Linux PKS series V10, pks_test cmd 2 and 3";
+    "S5_exception", true, 16, "a fault's handler has its own rights; the thread gets back what was recorded",
+        "Linux PKS series V10, pks_test cmd 4";
+    "S6_abandon", true, 24, "rights given to all threads: none faults, armed before or after, asleep or not",
+        "Linux PKS series V7, pks_test cmd 6";
+    "S7_update", true, 6, "rights recorded for a faulted thread hold from then on, for that thread alone",
+        "Linux PKS series V10, pks_test cmd 5";
+    "S8_global", true, 12, "rights of all threads change under a thread that is running on another CPU",
+        "Linux RFC PKS/PMEM 02/58, global test";
+    "S9_crash", true, 5, "an unhandled fault ends the test domain alone (ask twice in a row)",
+        "Linux PKS series V10, pks_test cmd 9";
+    "S10_harness", false, 16, "the test server refuses what it must: unknown names, two runs at once, stale arming",
+        "Linux PKS series V10, sessions of pks_test";
+    "K1_no_access_write", true, 4, "AD with CR0.WP set: a write faults, and is done once the key is open",
+        "kvm-unit-tests x86/pks.c, row 1";
+    "K2_no_access_write_wp_off", true, 3, "AD with CR0.WP clear: a write faults",
+        "kvm-unit-tests x86/pks.c, row 2";
+    "K3_read_only_write", true, 3, "WD with CR0.WP set: a write faults",
+        "kvm-unit-tests x86/pks.c, row 3";
+    "K4_read_only_write_wp_off", true, 3, "WD with CR0.WP clear: a write is done",
+        "kvm-unit-tests x86/pks.c, row 4";
+    "K5_user_page_write_wp_off", true, 4, "WD with CR0.WP clear: a write to a user page is done",
+        "kvm-unit-tests x86/pks.c, row 5";
+    "K6_user_page_write", true, 4, "WD with CR0.WP set: a write to a user page is done",
+        "kvm-unit-tests x86/pks.c, row 6";
+    "K7_no_access_read", true, 6, "AD: a read of a user page is done, a read of a supervisor page faults",
+        "kvm-unit-tests x86/pks.c, row 7; Intel SDM vol. 3A, 4.6.2";
+    "P5_error_codes", true, 6, "error codes 0x21 and 0x23 and the exact address, at both ends of a page",
+        "Intel SDM vol. 3A, 4.7";
+    "P9_nested", true, 5, "a trap inside a trap and an NMI each have the kernel's word, before and after",
+        "Linux pks RFC v3, nested exceptions; docs/traps.md";
+    "P17_reserved_bits", true, 4, "a word with a bit above 31 is refused by the CPU, one without is taken",
+        "Intel SDM vol. 4, table 2-2, IA32_PKRS";
+    "P18_rekey", true, 6, "a page with another key obeys the new key on every CPU",
+        "Intel SDM vol. 3A, 4.10.4.1";
+    "P20_exhaustion", true, 4, "more keys than there are: a typed error, and all come back",
+        "Linux PKS series V1, pks_key_alloc -ENOSPC";
+    "M1_fresh_memory", false, 24, "memory that somebody else has used comes back as zeros",
+        "docs/memory-and-keys.md";
+    "P19_audit", false, 2, "every mapping has the key and the permissions that the rules say",
+        "docs/memory-and-keys.md";
+}
+
+/// The scenario with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}

@@ -1,0 +1,3 @@
+//! The harness itself: S10.
+
+pub(super) mod service;

@@ -1,0 +1,3 @@
+//! Keys as resources: P18, P19, P20.
+
+pub(super) mod pool;

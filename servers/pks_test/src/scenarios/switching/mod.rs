@@ -1,0 +1,3 @@
+//! Switches between threads: S4.
+
+pub(super) mod ball;
