@@ -4,6 +4,10 @@
 //! but registers and that one address; its fault arrives as a trap inside the kernel and is mended here. That text
 //! writes PKRS and CR0 without a check, so it lies in the vault, where no domain can jump to it ([`in_vault`]).
 
+mod leaf;
+mod probe;
+mod tamper;
+
 use crate::arch::record::Record;
 use crate::arch::{apic, insn, power, window};
 use crate::mem::{self, Mapping, USER_TEST_PAGE};
@@ -15,12 +19,12 @@ use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use libpks::abi::Error;
 use libpks::abi::selftest::SelfTestOp;
-use libpks::pkey::{Pkey, Pkrs};
+use libpks::pkey::{Pkey, Pkrs, Rights};
 use libpks::table::Table;
+use probe::Circumstances;
 
-/// What the probe's routine leaves. Filled by [`mend`] when it faults.
+/// What came of an access; but for the value, [`mend`] fills it when it faults.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
 struct Outcome {
     value: u64,
     faulted: u64,
@@ -42,64 +46,6 @@ pub(crate) fn note_nmi() {
         NMI_PKRS.store(live_pkrs(true).raw(), Ordering::SeqCst);
     }
     NMIS.fetch_add(1, Ordering::SeqCst);
-}
-
-/// One access under a rights word, and back under the kernel's. RDI the address, ESI the word, EDX 0 to read and 1 to
-/// write, RCX the value, R8 the outcome, R9D CR0 for the access and R10 CR0 afterwards, or 0 for no change.
-///
-/// # Safety
-/// PKS is on; interrupts are off; the address may be anything, because a fault is mended.
-#[unsafe(naked)]
-#[unsafe(link_section = ".selftest.text")]
-unsafe extern "C" fn probe_access(
-    address: u64,
-    word: u32,
-    write: u32,
-    value: u64,
-    outcome: *mut Outcome,
-    cr0: u64,
-) {
-    naked_asm!(
-        "push rbx",
-        "push rbp",
-        "mov rbx, rcx",          // the value
-        "mov r11d, edx",         // read or write
-        "mov r10, cr0",
-        "mov rbp, r10",
-        "test r9, r9",
-        "jz 2f",
-        "mov cr0, r9",
-        "2:",
-        "mov eax, esi",
-        "mov ecx, {pkrs}",
-        "xor edx, edx",
-        "wrmsr",
-        "test r11d, r11d",
-        "jnz 3f",
-        "4:",
-        "mov rbx, [rdi]",
-        "jmp 5f",
-        "3:",
-        "6:",
-        "mov [rdi], rbx",
-        "5:",
-        "mov eax, {kernel}",
-        "mov ecx, {pkrs}",
-        "xor edx, edx",
-        "wrmsr",
-        "mov cr0, rbp",
-        "mov [r8], rbx",
-        "pop rbp",
-        "pop rbx",
-        "ret",
-        // A fault at either access continues at 5, after `mend` has noted it.
-        ".pushsection .fixups,\"a\"",
-        ".quad 4b, 5b",
-        ".quad 6b, 5b",
-        ".popsection",
-        pkrs = const crate::arch::entry::IA32_PKRS,
-        kernel = const Pkrs::KERNEL.raw(),
-    )
 }
 
 /// Writes the low and high half to IA32_PKRS and reads it back, then writes the kernel's word. Gives the value read;
@@ -168,7 +114,10 @@ pub(crate) fn mend(record: &mut Record) -> bool {
     if !matches!(record.vector, 3 | 13 | 14) {
         return false;
     }
-    let Some([_, landing]) = fixups.iter().find(|fixup| fixup[0] == at) else { return false };
+    // A fetch faults at the address of the page, everything else in the vault.
+    let Some([_, landing]) = fixups.iter().find(|fixup| fixup[0] == at || fixup[0] == record.rip) else {
+        return false;
+    };
     if record.vector == 3 {
         NESTED_PKRS.store(live_pkrs(true).raw(), Ordering::SeqCst);
     } else if let Some(mut mended) = MENDED.try_lock() {
@@ -176,6 +125,28 @@ pub(crate) fn mend(record: &mut Record) -> bool {
     }
     record.rip = landing.wrapping_add(offset);
     true
+}
+
+/// Does an access again that an NMI came into: the NMI leaves with the kernel's word in force, so the access may have
+/// been made under that.
+fn retry_over_nmis(access_fn: impl Fn() -> Outcome) -> Outcome {
+    loop {
+        let nmis = NMIS.load(Ordering::SeqCst);
+        *MENDED.lock() = Outcome::default();
+        let outcome = access_fn();
+        if NMIS.load(Ordering::SeqCst) == nmis {
+            return outcome;
+        }
+    }
+}
+
+/// A rights word under which the kernel can come back: it runs on its own stack, and its trap slots have key 0.
+///
+/// # Errors
+/// `InvalidArgument`.
+fn word_from(word: u64) -> Result<Pkrs, Error> {
+    let word = Pkrs::from_raw(u32::try_from(word).map_err(|_| Error::InvalidArgument)?);
+    if word.rights(Pkey::OPEN) == Rights::ReadWrite { Ok(word) } else { Err(Error::InvalidArgument) }
 }
 
 /// Calls a routine of the vault's text, which is position-independent assembly, in the vault of this CPU. `F` is the routine's type, a function pointer.
@@ -190,7 +161,6 @@ pub(crate) fn in_vault<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> 
     mem::open_vault(|| call_fn(there))
 }
 
-type Probe = unsafe extern "C" fn(u64, u32, u32, u64, *mut Outcome, u64);
 type WriteRaw = unsafe extern "C" fn(u32, u32) -> u64;
 type Breakpoint = unsafe extern "C" fn();
 
@@ -206,8 +176,12 @@ impl Kernel {
         args: [u64; 6],
     ) -> Result<[u64; 8], Error> {
         match op {
-            SelfTestOp::Probe => self.probe(args, false),
-            SelfTestOp::ProbeWithoutWriteProtect => self.probe(args, true),
+            SelfTestOp::Probe => self.probe(args, Circumstances::Usual),
+            SelfTestOp::ProbeWithoutWriteProtect => self.probe(args, Circumstances::WithoutWriteProtect),
+            SelfTestOp::ProbeWithoutKeys => self.probe(args, Circumstances::WithoutKeys),
+            SelfTestOp::LeafAccess => self.leaf_access(args),
+            SelfTestOp::SetLeafKey => self.set_leaf_key(args[0], args[1]),
+            SelfTestOp::SetWord => self.set_word(thread, args[0]),
             SelfTestOp::ReadPkrs => self.read_pkrs_of(thread, args[0]),
             SelfTestOp::UserPage => self.user_page(args[0] != 0, args[1]),
             SelfTestOp::WalkPageTable => self.walk_page_table(args[0]),
@@ -228,36 +202,6 @@ impl Kernel {
 
     fn need_pks(&self) -> Result<(), Error> {
         if self.pks { Ok(()) } else { Err(Error::KeysUnsupported) }
-    }
-
-    fn probe(
-        &mut self,
-        [address, word, access, value, ..]: [u64; 6],
-        without_write_protect: bool,
-    ) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
-        let word = u32::try_from(word).map_err(|_| Error::InvalidArgument)?;
-        // The probe runs on the kernel's stack and must be able to come back.
-        if access > 1 || Pkrs::from_raw(word).rights(Pkey::OPEN) != libpks::pkey::Rights::ReadWrite {
-            return Err(Error::InvalidArgument);
-        }
-        let mut outcome = Outcome::default();
-        let cr0 = if without_write_protect { cr0_without_write_protect() } else { 0 };
-        loop {
-            let nmis = NMIS.load(Ordering::SeqCst);
-            *MENDED.lock() = Outcome::default();
-            // SAFETY: PKS is on, interrupts are off in the kernel; whatever the address is, its fault is mended. What a
-            // write changes is the test's affair: the capability is there for that.
-            in_vault(probe_access as Probe, |probe| unsafe {
-                probe(address, word, access as u32, value, &raw mut outcome, cr0);
-            });
-            // An NMI leaves with the kernel's word in force, so the access may have been made under that: once more.
-            if NMIS.load(Ordering::SeqCst) == nmis {
-                break;
-            }
-        }
-        let mended = *MENDED.lock();
-        Ok([mended.faulted, mended.error, mended.cr2, outcome.value, 0, 0, 0, 0])
     }
 
     /// The word of the domain that a CPU runs, as its records have it; the live word in the kernel; CR4.
@@ -344,15 +288,4 @@ impl Kernel {
         let inner = NMI_PKRS.load(Ordering::SeqCst);
         Ok([u64::from(inner), u64::from(live_pkrs(true).raw()), 0, 0, 0, 0, 0, 0])
     }
-}
-
-/// CR0 as it is, but for WP.
-fn cr0_without_write_protect() -> u64 {
-    use x86_64::registers::control::Cr0Flags;
-    let flags = Cr0Flags::PROTECTED_MODE_ENABLE
-        | Cr0Flags::EXTENSION_TYPE
-        | Cr0Flags::EMULATE_COPROCESSOR
-        | Cr0Flags::NUMERIC_ERROR
-        | Cr0Flags::PAGING;
-    flags.bits()
 }

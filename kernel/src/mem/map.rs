@@ -121,17 +121,6 @@ impl PageTables {
         (is_present(entry) && is_leaf(entry, level)).then_some(Leaf { entry, level, user })
     }
 
-    /// Maps a page of 4 KiB.
-    pub(super) fn map(
-        &mut self,
-        at: u64,
-        physical: u64,
-        mapping: Mapping,
-        frames: FrameSource<'_>,
-    ) -> Result<(), MapError> {
-        self.map_at_level(at, physical, 1, mapping, frames)
-    }
-
     /// Maps a page of the size that `leaf_level` has.
     pub(super) fn map_at_level(
         &mut self,
@@ -177,9 +166,14 @@ impl PageTables {
     /// again.
     pub(crate) fn unmap(&mut self, address: u64) -> Option<u64> {
         let leaf = self.walk(address).filter(|leaf| leaf.level == 1)?;
+        self.remove_leaf(address);
+        Some(leaf.frame(address))
+    }
+
+    /// Takes out the leaf that maps an address, whatever its size. The caller invalidates it on every CPU.
+    pub(crate) fn remove_leaf(&mut self, address: u64) {
         let (table, level, _) = self.descend(address);
         table.set(index(address, level), 0);
-        Some(leaf.frame(address))
     }
 
     /// Gives a page of 4 KiB another key. The caller invalidates it on every CPU. Gives whether a page was there.

@@ -40,6 +40,8 @@ pub(crate) const KERNEL_TABLES: u64 = 0xffff_f000_0000_0000;
 pub(crate) const KERNEL_TABLES_BYTES: u64 = 4 << 39;
 /// Device registers that the kernel uses.
 pub(crate) const DEVICES: u64 = 0xffff_f800_0000_0000;
+/// Where SelfTest maps a leaf of each size for the length of one operation, a GiB for each size.
+pub(crate) const LEAF_TEST: u64 = DEVICES + (1 << 38);
 /// The page of K5 to K7 (docs/testing.md).
 pub(crate) const USER_TEST_PAGE: u64 = 0x0000_0080_0000_0000;
 
@@ -114,8 +116,22 @@ impl Memory {
     /// # Errors
     /// [`MapError::NoFrames`], [`MapError::Taken`] if something is mapped there.
     pub(crate) fn map_page(&mut self, address: u64, physical: u64, mapping: Mapping) -> Result<(), MapError> {
+        self.map_leaf(address, physical, 1, mapping)
+    }
+
+    /// Maps a page of the size that leaves of this level have: 1 is 4 KiB, 2 is 2 MiB, 3 is 1 GiB.
+    ///
+    /// # Errors
+    /// As [`map_page`](Self::map_page).
+    pub(crate) fn map_leaf(
+        &mut self,
+        address: u64,
+        physical: u64,
+        level: u8,
+        mapping: Mapping,
+    ) -> Result<(), MapError> {
         let frames = &mut self.frames;
-        self.tables.map(address, physical, mapping, &mut || {
+        self.tables.map_at_level(address, physical, level, mapping, &mut || {
             let frame = frames.allocate()? * PAGE;
             frame_bytes_zero(frame);
             Some(frame)

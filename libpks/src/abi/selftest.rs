@@ -32,13 +32,30 @@ pub enum SelfTestOp {
     Audit = 9,
     /// Ends QEMU through isa-debug-exit with the code in word 2. `Unsupported` if there is no such device.
     Exit = 10,
+    /// Maps a leaf under a key, accesses it once as `Probe` does, and unmaps it. Arguments: level (1 4 KiB, 2 2 MiB, 3
+    /// 1 GiB) with [`LEAF_EXECUTABLE`] or without, key, PKRS word, access (0 read, 1 write, 2 fetch), value (of a
+    /// fetch 32 bits). Gives as `Probe`: faulted, error code, CR2, value read (by a fetch: what the page's code
+    /// returned); then the leaf entry, its level, what memory holds afterwards, and the address. A read finds the
+    /// value in memory, a write its complement. `Unsupported` for 1 GiB on a CPU that has no such leaves.
+    LeafAccess = 11,
+    /// As `Probe`, with CR4.PKS clear around the one access.
+    ProbeWithoutKeys = 12,
+    /// Changes the key in the leaf of a region's page (word 2: address, 3: key) without telling the kernel's books.
+    /// Gives the old key.
+    SetLeafKey = 13,
+    /// Changes the recorded rights word of the calling thread (word 2) without telling the books; it holds until they
+    /// are asked again. Gives the old word.
+    SetWord = 14,
 }
+
+/// In the level of [`SelfTestOp::LeafAccess`]: the page can be executed, and not be written.
+pub const LEAF_EXECUTABLE: u64 = 0x100;
 
 impl SelfTestOp {
     /// The operation with this number, if there is one.
     pub const fn from_number(number: u64) -> Option<SelfTestOp> {
         use SelfTestOp::*;
-        const ALL: [SelfTestOp; 11] = [
+        const ALL: [SelfTestOp; 15] = [
             Probe,
             ProbeWithoutWriteProtect,
             ReadPkrs,
@@ -50,6 +67,10 @@ impl SelfTestOp {
             Nmi,
             Audit,
             Exit,
+            LeafAccess,
+            ProbeWithoutKeys,
+            SetLeafKey,
+            SetWord,
         ];
         if number < ALL.len() as u64 { Some(ALL[number as usize]) } else { None }
     }

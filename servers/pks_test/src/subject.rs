@@ -10,7 +10,7 @@ use libpks::pkey::{Access, Pkey, Pkrs, Rights};
 use libpks::proto::pks_test::SERVER;
 use libpks::rt::thread::{JoinHandle, spawn};
 use libpks::rt::unguarded::Unguarded;
-use libpks::rt::{Instant, Notification, Owned, ReadGuard, Region, Thread, WriteGuard};
+use libpks::rt::{Instant, Notification, Owned, ReadGuard, Region, Thread, WriteGuard, time};
 
 use crate::bench::Tools;
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
@@ -208,6 +208,22 @@ pub(crate) fn check_key_fault(
     )?;
     checks.same(format_args!("the word on record at the fault"), report.pkrs, word.raw())?;
     checks.same(format_args!("the CPU's word at the fault"), report.pkrs_live, word.raw())
+}
+
+/// Looks every millisecond whether something has come true.
+pub(crate) fn wait_for(
+    checks: &Checks,
+    what: core::fmt::Arguments<'_>,
+    is_so_fn: impl Fn() -> Result<bool, Error>,
+) -> Run {
+    let until = Instant::after(PATIENCE);
+    while Instant::now() < until {
+        if is_so_fn()? {
+            return checks.that(true, what);
+        }
+        time::sleep(Duration::from_millis(1))?;
+    }
+    checks.that(false, format_args!("{what} did not come in time"))
 }
 
 /// A report in a line.

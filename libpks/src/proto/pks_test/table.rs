@@ -57,16 +57,38 @@ scenarios! {
         "kvm-unit-tests x86/pks.c, row 6";
     "K7_no_access_read", true, 6, "AD: a read of a user page is done, a read of a supervisor page faults",
         "kvm-unit-tests x86/pks.c, row 7; Intel SDM vol. 3A, 4.6.2";
+    "P1_registers", true, 20, "CPUID, CR4.PKS and the MSR itself on every CPU, read in a thread's context",
+        "Intel SDM vol. 2A, CPUID; vol. 3A, 4.6.2; Linux PKS series V8, cmd 0";
+    "P2_every_cpu", true, 20, "the matrix with one key, by threads on every CPU",
+        "Linux pks RFC v3, pks_test cmd 0";
+    "P3_cross_talk", true, 500, "each key against each other one that has other rights, and mixed neighbours",
+        "Intel SDM vol. 3A, 4.6.2; Linux PKS series V10, cmd 6";
+    "P4_leaf_sizes", true, 90, "the matrix through leaves of 4 KiB, 2 MiB and 1 GiB: the leaf's key counts",
+        "Intel SDM vol. 3A, 4.5.4, tables 4-16, 4-18, 4-20";
     "P5_error_codes", true, 6, "error codes 0x21 and 0x23 and the exact address, at both ends of a page",
         "Intel SDM vol. 3A, 4.7";
+    "P6_forced_switch", true, 60, "A to B to A and all other orders on one CPU, each switch counted; a third thread never opened anything",
+        "Linux PKS series V4 and V10, pks_test cmd 2 and 3, made to force the switch";
+    "P7_migration", true, 20, "a thread goes to another CPU with guards open, by itself and while it runs",
+        "Linux PKS series V4, PKRS is the thread's; docs/memory-and-keys.md";
     "P9_nested", true, 5, "a trap inside a trap and an NMI each have the kernel's word, before and after",
         "Linux pks RFC v3, nested exceptions; docs/traps.md";
-    "P17_reserved_bits", true, 4, "a word with a bit above 31 is refused by the CPU, one without is taken",
+    "P14_fetch", true, 16, "code is fetched from a page whose key is closed, and not from an XD page",
+        "Intel SDM vol. 3A, 4.6.2; QEMU target/i386";
+    "P15_user_page", true, 60, "the matrix at a user page and at a supervisor page under the same key",
+        "Intel SDM vol. 3A, 4.6.2; kvm-unit-tests x86/pks.c";
+    "P16_write_protect_off", true, 36, "the matrix with CR0.WP clear, each row followed by its row with CR0.WP set",
+        "Intel SDM vol. 3A, 4.6.2; kvm-unit-tests x86/pks.c";
+    "P17_reserved_bits", true, 60, "a word with a bit above 31 is refused by the CPU, one without is taken",
         "Intel SDM vol. 4, table 2-2, IA32_PKRS";
     "P18_rekey", true, 6, "a page with another key obeys the new key on every CPU",
         "Intel SDM vol. 3A, 4.10.4.1";
     "P20_exhaustion", true, 4, "more keys than there are: a typed error, and all come back",
         "Linux PKS series V1, pks_key_alloc -ENOSPC";
+    "P21_sabotage", true, 100, "state is damaged behind the kernel's back, and the checks of the other scenarios notice",
+        "Linux PKS series, review by Dave Hansen: sabotage the kernel, see the test fail";
+    "P22_without_keys", false, 14, "a machine without keys says so with typed errors, one with keys gives the counterpart",
+        "Linux PKS series V9, SKIP of test_pks; pks RFC v3, -EINVAL";
     "M1_fresh_memory", false, 24, "memory that somebody else has used comes back as zeros",
         "docs/memory-and-keys.md";
     "P19_audit", false, 2, "every mapping has the key and the permissions that the rules say",

@@ -17,7 +17,7 @@ use libpks::proto::pks_test::{Outcome, Scenario, Seen, Verdict};
 
 use crate::bench::Tools;
 use crate::service::{Service, no_keys};
-use access::{hardware, matrix};
+use access::{hardware, leaf, matrix};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 use rights::global;
 
@@ -47,12 +47,23 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         "K5_user_page_write_wp_off" => hardware::k5(tools, checks),
         "K6_user_page_write" => hardware::k6(tools, checks),
         "K7_no_access_read" => hardware::k7(tools, checks),
+        "P1_registers" => registers::defaults::registers(tools, checks),
+        "P2_every_cpu" => matrix::every_cpu(tools, checks),
+        "P3_cross_talk" => matrix::cross_talk(tools, checks),
+        "P4_leaf_sizes" => leaf::sizes(tools, checks),
+        "P14_fetch" => leaf::fetch(tools, checks),
+        "P15_user_page" => hardware::user_page(tools, checks),
+        "P16_write_protect_off" => hardware::write_protect_off(tools, checks),
+        "P22_without_keys" => registers::without_keys::run(tools, checks),
+        "P6_forced_switch" => switching::forced::run(tools, checks),
+        "P7_migration" => switching::migration::run(tools, checks),
+        "P21_sabotage" => harness::sabotage::run(tools, checks),
         "P5_error_codes" => matrix::error_codes(tools, checks),
         "P9_nested" => faults::nested::run(tools, checks),
         "P17_reserved_bits" => hardware::reserved_bits(tools, checks),
         "P18_rekey" => keys::pool::rekey(tools, checks),
         "M1_fresh_memory" => memory::fresh(checks),
-        "P19_audit" => keys::pool::audit(tools, checks),
+        "P19_audit" => keys::audit::run(tools, checks),
         "P20_exhaustion" => keys::pool::exhaustion(tools, checks),
         other => Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
     }

@@ -1,9 +1,10 @@
-//! K1 to K7 and P17: the hardware's rules, by probes of one supervisor page and one user page under the same key.
+//! K1 to K7 and P15 to P17: the hardware's rules, by probes of one supervisor page and one user page under the same key.
 
 use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 
+use super::matrix::{MATRIX, Row, expected};
 use crate::bench::{Probed, Target, Tools, UserPage};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
@@ -128,6 +129,53 @@ pub(in crate::scenarios) fn k7(tools: &Tools, checks: &Checks) -> Run<Seen> {
     Ok(cut(format_args!("user page read, supervisor page faulted, and not with WD")))
 }
 
+/// A row on a page that holds [`BEFORE`].
+fn row_on(rig: &Rig<'_>, address: u64, row: Row, write_protect: bool) -> Run {
+    let open = rig.word(Rights::ReadWrite);
+    let put = rig.tools.probe(address, open, Access::Write, BEFORE)?;
+    rig.checks.same(format_args!("write with the key open"), put, Probed::Done(0))?;
+    let (word, Row { rights, access, faults }) = (rig.word(row.rights), row);
+    let probed = match write_protect {
+        true => rig.tools.probe(address, word, access, WRITTEN)?,
+        false => rig.tools.probe_wp_off(address, word, access, WRITTEN)?,
+    };
+    let what = format_args!("{access} at {address:#x}, {rights}, CR0.WP {write_protect}");
+    rig.checks.same(what, probed, expected(row, address, BEFORE))?;
+    rig.holds(address, if access == Access::Write && !faults { WRITTEN } else { BEFORE })
+}
+
+/// The matrix with CR0.WP clear: WD counts for nothing (SDM vol. 3A, 4.6.2).
+const WITHOUT_WRITE_PROTECT: [Row; 6] = {
+    let mut rows = MATRIX;
+    assert!(matches!((rows[4].rights, rows[4].access), (Rights::ReadOnly, Access::Write)));
+    rows[4].faults = false;
+    rows
+};
+
+/// P15: for a page that user mode could reach PKRS is not asked, whatever it says of the page's key.
+pub(in crate::scenarios) fn user_page(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    for write_protect in [true, false] {
+        let supervisor = if write_protect { MATRIX } else { WITHOUT_WRITE_PROTECT };
+        for row in supervisor {
+            row_on(&rig, rig.user.address, Row { faults: false, ..row }, write_protect)?;
+            row_on(&rig, rig.supervisor.address(), row, write_protect)?;
+        }
+    }
+    Ok(cut(format_args!("no fault at the user page, the matrix at the supervisor page under the same key")))
+}
+
+/// P16: with CR0.WP clear WD forbids nothing, AD does; with WP set again it does.
+pub(in crate::scenarios) fn write_protect_off(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let rig = Rig::new(tools, checks)?;
+    let page = rig.supervisor.address();
+    for (without, with) in WITHOUT_WRITE_PROTECT.into_iter().zip(MATRIX) {
+        row_on(&rig, page, without, false)?;
+        row_on(&rig, page, with, true)?;
+    }
+    Ok(cut(format_args!("six rows with CR0.WP clear, each followed by its row with CR0.WP set")))
+}
+
 /// P17: bits 63:32 of IA32_PKRS are reserved (SDM vol. 4, table 2-2).
 pub(in crate::scenarios) fn reserved_bits(tools: &Tools, checks: &Checks) -> Run<Seen> {
     // Keys 0 and 1 stay open: the kernel runs on them while it tries.
@@ -135,10 +183,10 @@ pub(in crate::scenarios) fn reserved_bits(tools: &Tools, checks: &Checks) -> Run
     for value in [good, good & 0x0fff_ffff, good | 0xaaaa_aaa0] {
         checks.same(format_args!("WRMSR of {value:#x}"), tools.write_raw(value)?, (false, value))?;
     }
-    for bit in [32, 33, 47, 63] {
+    for bit in 32..64 {
         let (faulted, read) = tools.write_raw(good | 1 << bit)?;
         checks.that(faulted, format_args!("WRMSR with bit {bit} did not fault, and reads back {read:#x}"))?;
         checks.that(read >> 32 == 0, format_args!("bit {bit} stuck: {read:#x}"))?;
     }
-    Ok(cut(format_args!("three words taken, four refused")))
+    Ok(cut(format_args!("three words taken, every one with a bit above 31 refused")))
 }

@@ -7,7 +7,7 @@ use libpks::rt::text::cut;
 use libpks::rt::{Instant, Notification};
 
 use crate::bench::{Target, Tools};
-use crate::scenarios::access::matrix::{MATRIX, by_thread};
+use crate::scenarios::access::matrix::{MATRIX, Setting, by_thread};
 use crate::subject::{FAULT, PATIENCE, STEP, Subject, access, check_key_fault};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
@@ -33,12 +33,12 @@ pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     checks.same(format_args!("after two writes and one fault"), target.get(8)?, 2)?;
     // Meanwhile the first rows of the matrix, without rights, hold for any other thread.
     for row in MATRIX.into_iter().filter(|row| row.rights == Rights::NoAccess) {
-        by_thread(tools, checks, &target, row, &[])?;
+        by_thread(tools, checks, &target, row, Setting::default())?;
     }
     go.signal(1)?;
     checks.same(format_args!("what the thread read in the end"), subject.finish()?, 3)?;
     for row in MATRIX.into_iter().filter(|row| row.rights == Rights::NoAccess) {
-        by_thread(tools, checks, &target, row, &[])?;
+        by_thread(tools, checks, &target, row, Setting::default())?;
     }
     Ok(cut(format_args!("one fault, three writes; other threads faulted during and after")))
 }

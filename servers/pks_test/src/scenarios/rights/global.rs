@@ -12,7 +12,7 @@ use libpks::rt::text::cut;
 use libpks::rt::{Instant, Notification, time};
 
 use crate::bench::{Bound, Target, Tools};
-use crate::scenarios::access::matrix::{MATRIX, by_thread};
+use crate::scenarios::access::matrix::{MATRIX, Setting, by_thread};
 use crate::subject::{DONE, FAULT, PATIENCE, STEP, Subject, access, check_key_fault, open};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
@@ -40,7 +40,7 @@ pub(in crate::scenarios) fn abandon(tools: &Tools, checks: &Checks) -> Run<Seen>
 /// The rows without rights, as a control.
 fn no_rights_fault(tools: &Tools, checks: &Checks, target: &Target) -> Run {
     let none = MATRIX.into_iter().filter(|row| row.rights == Rights::NoAccess);
-    none.into_iter().try_for_each(|row| by_thread(tools, checks, target, row, &[]))
+    none.into_iter().try_for_each(|row| by_thread(tools, checks, target, row, Setting::default()))
 }
 
 /// All threads get all rights, before or after one of them arms; then that one accesses.

@@ -1,22 +1,21 @@
 //! S4: threads on one CPU keep their own rights, through switches that are counted.
 //!
 //! First two threads pass a ball, so that every turn is a switch; each looks at its word and accesses the same page
-//! in its own way. Then three threads run without entering the kernel, so that the timer switches them. In the end
+//! in its own way. A second key is open in both, so that no word of them is a default. Then three threads run without entering the kernel, so that the timer switches them. In the end
 //! each does what it may not, and must fault.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use core::time::Duration;
 
 use libpks::abi::Error;
 use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 use libpks::rt::unguarded::Unguarded;
-use libpks::rt::{Instant, Notification, Owned, Region, time};
+use libpks::rt::{Instant, Notification, Owned, Region};
 
 use crate::bench::{Target, Tools};
-use crate::subject::{DONE, FAULT, PATIENCE, Subject, access, check_key_fault, open};
+use crate::subject::{DONE, FAULT, PATIENCE, Subject, access, check_key_fault, open, wait_for};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// Turns of each of the two threads.
@@ -35,7 +34,7 @@ struct Tally {
 }
 
 pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
-    let target = Target::new(tools)?;
+    let (target, marker) = (Target::new(tools)?, Target::new(tools)?);
     let last = tools.cpus()?.saturating_sub(1);
     let pairs = [
         (Rights::ReadWrite, Rights::NoAccess),
@@ -46,7 +45,7 @@ pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let mut switches = 0;
     for cpu in [0, last] {
         for (first, second) in pairs {
-            switches += ball(tools, checks, &target, cpu, first, second)?;
+            switches += ball(tools, checks, &target, &marker, cpu, [first, second])?;
         }
         switches += preempted(tools, checks, &target, cpu)?;
     }
@@ -60,6 +59,7 @@ struct Player {
     region: Region,
     raw: Unguarded,
     rights: Rights,
+    marker: Region,
     word: Pkrs,
     mine: Notification,
     theirs: Notification,
@@ -69,6 +69,7 @@ struct Player {
 
 impl Player {
     fn play(self) -> Result<Tally, Error> {
+        let _marker = open(self.marker, Rights::ReadOnly)?;
         let _held = open(self.region, self.rights)?;
         let mut tally = Tally::default();
         while tally.turns < TURNS {
@@ -114,11 +115,11 @@ fn ball(
     tools: &Tools,
     checks: &Checks,
     target: &Target,
+    marker: &Target,
     cpu: u32,
-    first: Rights,
-    second: Rights,
+    [first, second]: [Rights; 2],
 ) -> Run<u64> {
-    let base = tools.base_word()?;
+    let base = tools.base_word()?.with(marker.key, Rights::ReadOnly);
     let notes: [Owned<Notification>; 2] = [Notification::create()?, Notification::create()?];
     let player = |rights, mine: usize, begins| Player {
         tools: *tools,
@@ -126,6 +127,7 @@ fn ball(
         region: *target.region,
         raw: target.raw,
         rights,
+        marker: *marker.region,
         word: base.with(target.key, rights),
         mine: *notes[mine],
         theirs: *notes[1 - mine],
@@ -226,16 +228,4 @@ fn preempted(tools: &Tools, checks: &Checks, target: &Target, cpu: u32) -> Run<u
         }
     }
     Ok(tools.counters(cpu)?.switches.wrapping_sub(before))
-}
-
-/// Looks every millisecond whether something has come true.
-fn wait_for(checks: &Checks, what: core::fmt::Arguments<'_>, is_so: impl Fn() -> Result<bool, Error>) -> Run {
-    let until = Instant::after(PATIENCE);
-    while Instant::now() < until {
-        if is_so()? {
-            return checks.that(true, what);
-        }
-        time::sleep(Duration::from_millis(1))?;
-    }
-    checks.that(false, format_args!("{what} did not come in time"))
 }

@@ -1,3 +1,5 @@
-//! Switches between threads: S4.
+//! Switches between threads, and threads that go to another CPU: S4, P6, P7.
 
 pub(super) mod ball;
+pub(super) mod forced;
+pub(super) mod migration;

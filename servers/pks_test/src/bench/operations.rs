@@ -1,30 +1,11 @@
-//! What the SelfTest capability gives, typed, and what a scenario is made of.
+//! What the SelfTest capability gives, typed.
 
 use libpks::abi::Error;
-use libpks::abi::layout::{KERNEL_BASE, PAGE};
 use libpks::abi::message::WORDS;
-use libpks::abi::selftest::SelfTestOp;
-use libpks::pkey::{Access, Pkey, Pkrs, Rights, pte_key};
-use libpks::rt::unguarded::Unguarded;
-use libpks::rt::{Inspect, Key, KeyPool, Owned, Region, SelfTest, Thread};
+use libpks::abi::selftest::{LEAF_EXECUTABLE, SelfTestOp};
+use libpks::pkey::{Access, Pkey, Pkrs, pte_key};
 
-use libpks::proto::pks_test::checks::{Run, Stop};
-
-/// CR4.PKS (Intel SDM vol. 3A, section 2.5).
-pub(crate) const CR4_PKS: u64 = 1 << 24;
-/// The writable bit of a page-table entry (SDM vol. 3A, table 4-20).
-const WRITABLE: u64 = 1 << 1;
-/// Pages of the kernel's image that are looked through for one of its data pages.
-const KERNEL_PAGES: u64 = 4096;
-
-/// The capabilities that scenarios need.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tools {
-    pub(crate) self_test: SelfTest,
-    pub(crate) keys: KeyPool,
-    pub(crate) inspect: Inspect,
-    pub(crate) priority: u8,
-}
+use super::Tools;
 
 /// What came of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +31,8 @@ pub(crate) struct Words {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Leaf {
     pub(crate) entry: u64,
+    /// 1 4 KiB, 2 2 MiB, 3 1 GiB.
+    pub(crate) level: u64,
     /// Whether U/S is set at every level.
     pub(crate) user: bool,
 }
@@ -64,6 +47,34 @@ impl Leaf {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Counters {
     pub(crate) switches: u64,
+}
+
+/// The leaf that an access is to go through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LeafShape {
+    /// 1 4 KiB, 2 2 MiB, 3 1 GiB.
+    pub(crate) level: u8,
+    /// Executable and read-only, or the other way round.
+    pub(crate) executable: bool,
+}
+
+/// What is done through it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(crate) enum LeafAccess {
+    Read = 0,
+    Write = 1,
+    Fetch = 2,
+}
+
+/// What came of an access through a leaf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LeafProbed {
+    pub(crate) probed: Probed,
+    pub(crate) leaf: Leaf,
+    /// What memory holds afterwards.
+    pub(crate) memory: u64,
+    pub(crate) address: u64,
 }
 
 impl Tools {
@@ -119,10 +130,56 @@ impl Tools {
         Ok(Words { interrupted, kernel, cr4 })
     }
 
+    /// The same with CR4.PKS clear.
+    pub(crate) fn probe_keys_off(
+        &self,
+        address: u64,
+        word: Pkrs,
+        access: Access,
+        value: u64,
+    ) -> Result<Probed, Error> {
+        self.probe_by(SelfTestOp::ProbeWithoutKeys, address, word, access, value)
+    }
+
+    /// One access through a leaf that is mapped for it alone.
+    pub(crate) fn leaf_access(
+        &self,
+        shape: LeafShape,
+        key: Pkey,
+        word: Pkrs,
+        access: LeafAccess,
+        value: u64,
+    ) -> Result<LeafProbed, Error> {
+        let executable = if shape.executable { LEAF_EXECUTABLE } else { 0 };
+        let shape = u64::from(shape.level) | executable;
+        let arguments = [shape, u64::from(key.index()), u64::from(word.raw()), access as u64, value];
+        let [faulted, code, cr2, read, entry, level, memory, address] =
+            self.ask(SelfTestOp::LeafAccess, arguments)?;
+        let probed = match faulted {
+            0 => Probed::Done(if access == LeafAccess::Write { 0 } else { read }),
+            1 => Probed::Faulted { code, cr2 },
+            _ => return Err(Error::Malformed),
+        };
+        let leaf = Leaf { entry, level, user: false };
+        Ok(LeafProbed { probed, leaf, memory, address })
+    }
+
+    /// Gives the page at an address another key in the page table alone, until the value is dropped.
+    pub(crate) fn tamper_with_leaf(&self, address: u64, key: Pkey) -> Result<TamperedLeaf, Error> {
+        let arguments = [address, u64::from(key.index()), 0, 0, 0];
+        let [old, ..] = self.ask(SelfTestOp::SetLeafKey, arguments)?;
+        Ok(TamperedLeaf { tools: *self, address, old })
+    }
+
+    /// Gives the calling thread another word than the books derive, until it opens or closes something.
+    pub(crate) fn tamper_with_word(&self, word: Pkrs) -> Result<(), Error> {
+        self.ask(SelfTestOp::SetWord, [u64::from(word.raw()), 0, 0, 0, 0]).map(drop)
+    }
+
     /// The leaf that maps an address.
     pub(crate) fn leaf(&self, address: u64) -> Result<Leaf, Error> {
-        let [entry, _, user, ..] = self.ask(SelfTestOp::WalkPageTable, [address, 0, 0, 0, 0])?;
-        Ok(Leaf { entry, user: user != 0 })
+        let [entry, level, user, ..] = self.ask(SelfTestOp::WalkPageTable, [address, 0, 0, 0, 0])?;
+        Ok(Leaf { entry, level, user: user != 0 })
     }
 
     /// What a CPU has counted.
@@ -161,34 +218,6 @@ impl Tools {
         let [address, ..] = self.ask(SelfTestOp::UserPage, [1, u64::from(key.index()), 0, 0, 0])?;
         Ok(UserPage { tools: *self, address, key })
     }
-
-    /// How many CPUs run.
-    pub(crate) fn cpus(&self) -> Result<u32, Error> {
-        Ok(self.inspect.system()?.cpus)
-    }
-
-    /// The key of this domain's own memory, from the mapping of a variable on the stack.
-    pub(crate) fn own_key(&self) -> Result<Pkey, Error> {
-        let variable = 0_u64;
-        Ok(self.leaf((&raw const variable).expose_provenance() as u64)?.key())
-    }
-
-    /// The word of a thread of this domain that has opened nothing.
-    pub(crate) fn base_word(&self) -> Result<Pkrs, Error> {
-        Ok(Pkrs::DEFAULT.with(self.own_key()?, Rights::ReadWrite))
-    }
-
-    /// A page of the kernel's own writable data.
-    pub(crate) fn kernel_page(&self) -> Run<u64> {
-        let pages = (0..KERNEL_PAGES).map(|page| KERNEL_BASE + page * PAGE);
-        let is_data = |address: &u64| {
-            self.leaf(*address).is_ok_and(|leaf| leaf.key() == Pkey::KERNEL && leaf.entry & WRITABLE != 0)
-        };
-        pages
-            .into_iter()
-            .find(is_data)
-            .ok_or_else(|| Stop::failed(format_args!("the kernel has no data pages")))
-    }
 }
 
 /// See [`Tools::user_page`].
@@ -206,59 +235,17 @@ impl Drop for UserPage {
     }
 }
 
-/// A page under a key of its own.
+/// See [`Tools::tamper_with_leaf`].
 #[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) region: Owned<Region>,
-    pub(crate) raw: Unguarded,
-    pub(crate) key: Pkey,
-    /// Keeps the key out of the pool.
-    held: Owned<Key>,
+pub(crate) struct TamperedLeaf {
+    tools: Tools,
+    address: u64,
+    old: u64,
 }
 
-impl Target {
-    /// Takes a key out of the pool and makes a page under it.
-    pub(crate) fn new(tools: &Tools) -> Result<Self, Error> {
-        let (held, number) = tools.keys.allocate()?;
-        let region = Region::create(PAGE, Some(*held))?;
-        let raw = region.unguarded()?;
-        Ok(Self { region, raw, key: Pkey::new(number).ok_or(Error::Malformed)?, held })
-    }
-
-    pub(crate) fn address(&self) -> u64 {
-        self.raw.address()
-    }
-
-    pub(crate) fn capability(&self) -> Key {
-        *self.held
-    }
-
-    /// Writes the word at an offset, under a guard of the calling thread.
-    pub(crate) fn put(&self, offset: u64, value: u64) -> Result<(), Error> {
-        self.region.open_write()?.write_u64(offset, value)
-    }
-
-    /// Reads the word at an offset, under a guard of the calling thread.
-    pub(crate) fn get(&self, offset: u64) -> Result<u64, Error> {
-        self.region.open_read()?.read_u64(offset)
-    }
-}
-
-/// Binds the calling thread to a CPU while it lives.
-#[derive(Debug)]
-pub(crate) struct Bound(Owned<Thread>);
-
-impl Bound {
-    pub(crate) fn to(cpu: u32) -> Result<Self, Error> {
-        let thread = Thread::current()?;
-        thread.bind(Some(cpu))?;
-        Ok(Self(thread))
-    }
-}
-
-impl Drop for Bound {
+impl Drop for TamperedLeaf {
     fn drop(&mut self) {
-        // Only a CPU that does not exist can be refused.
-        let _ = self.0.bind(None);
+        // If the page has gone there is nothing to put back.
+        let _ = self.tools.ask(SelfTestOp::SetLeafKey, [self.address, self.old, 0, 0, 0]);
     }
 }
