@@ -71,8 +71,16 @@ scenarios! {
         "Linux PKS series V4 and V10, pks_test cmd 2 and 3, made to force the switch";
     "P7_migration", true, 20, "a thread goes to another CPU with guards open, by itself and while it runs",
         "Linux PKS series V4, PKRS is the thread's; docs/memory-and-keys.md";
-    "P9_nested", true, 5, "a trap inside a trap and an NMI each have the kernel's word, before and after",
+    "P8_two_keys", true, 24, "a thread faults at two keys in turn; its handler has them open in another way throughout",
+        "Linux PKS series V10, pks_test cmd 4, with two keys";
+    "P9_nested", true, 100, "traps, faults and NMIs inside handlers have the kernel's word; 8 handlers upon each other, each with its own",
         "Linux pks RFC v3, nested exceptions; docs/traps.md";
+    "P10_handlers_keys", true, 17, "a handler opens a key while the thread has another open: that one stays closed to it",
+        "Linux PKS series V10, pks_set_* in a handler (what it gets wrong)";
+    "P11_grant", true, 40, "granted at a fault: no second fault of that thread, other threads still fault, until taken back",
+        "Linux PKS series V10, pks_update_exception, pks_test cmd 5";
+    "P13_guards", true, 500, "guards nest and are dropped in every order, by early returns too: the word is what the living say",
+        "docs/memory-and-keys.md; Linux PKS series V1, review by T. Gleixner";
     "P14_fetch", true, 16, "code is fetched from a page whose key is closed, and not from an XD page",
         "Intel SDM vol. 3A, 4.6.2; QEMU target/i386";
     "P15_user_page", true, 60, "the matrix at a user page and at a supervisor page under the same key",
