@@ -1,13 +1,13 @@
 //! Runs sessions side by side, as many as the host has cores, and hands their results to whoever waits for one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::failure::Failure;
 use crate::plan::Plan;
-use crate::session::{self, Failed};
+use crate::session::{self, Failed, Session};
 
 /// The results of all sessions.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Board {
 struct State {
     /// Cores that no session has.
     cores: usize,
-    results: HashMap<String, BTreeMap<String, session::Result>>,
+    sessions: HashMap<String, Session>,
 }
 
 /// A plan and the names of the exercises that are wanted of it.
@@ -33,11 +33,13 @@ pub struct Job {
 }
 
 impl Board {
-    /// Starts the jobs in their order, as `cores` allow: a plan takes its weight of them, or all that there are.
+    /// Starts the jobs as `cores` allow: a plan takes its weight of them, or all that there are. The heaviest come
+    /// first, those of one weight in their order: so no core waits for a heavy job while light ones are left.
     #[must_use]
-    pub fn start(jobs: Vec<Job>, cores: usize) -> Arc<Self> {
+    pub fn start(mut jobs: Vec<Job>, cores: usize) -> Arc<Self> {
         let cores = cores.max(1);
-        let state = Mutex::new(State { cores, results: HashMap::new() });
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.plan.weight.clamp(1, cores)));
+        let state = Mutex::new(State { cores, sessions: HashMap::new() });
         let board = Arc::new(Self { state, changed: Condvar::new() });
         let starter = Arc::clone(&board);
         thread::spawn(move || {
@@ -56,10 +58,21 @@ impl Board {
     /// # Errors
     /// What made it fail; also when it was not among the wanted.
     pub fn wait(&self, plan: &str, exercise: &str) -> session::Result {
+        let result = |session: &Session| session.results.get(exercise).cloned();
+        self.when_done(plan, result).unwrap_or_else(|| Err(broken("it was not run")))
+    }
+
+    /// Waits for the end of a plan of which something was wanted.
+    #[must_use]
+    pub fn session(&self, plan: &str) -> Session {
+        self.when_done(plan, Session::clone)
+    }
+
+    fn when_done<T>(&self, plan: &str, take: impl Fn(&Session) -> T) -> T {
         let mut state = self.lock();
         loop {
-            if let Some(results) = state.results.get(plan) {
-                return results.get(exercise).cloned().unwrap_or_else(|| Err(broken("it was not run")));
+            if let Some(session) = state.sessions.get(plan) {
+                return take(session);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -67,13 +80,14 @@ impl Board {
 
     fn run(&self, job: &Job, weight: usize) {
         let wanted = |name: &str| job.wanted.iter().any(|wanted| wanted == name);
-        let results =
-            catch_unwind(AssertUnwindSafe(|| session::conduct(&job.plan, wanted))).unwrap_or_else(|_| {
-                job.wanted.iter().map(|name| (name.clone(), Err(broken("it panicked")))).collect()
-            });
+        let conducted = catch_unwind(AssertUnwindSafe(|| session::conduct(&job.plan, wanted)));
+        let session = conducted.unwrap_or_else(|_| Session {
+            results: job.wanted.iter().map(|name| (name.clone(), Err(broken("it panicked")))).collect(),
+            ..Session::default()
+        });
         let mut state = self.lock();
         state.cores += weight;
-        state.results.insert(job.plan.name.clone(), results);
+        state.sessions.insert(job.plan.name.clone(), session);
         self.changed.notify_all();
     }
 

@@ -5,6 +5,7 @@
 //! | [`plan`] | what is to be done in one boot: a machine, exercises, how it must end |
 //! | [`session`] | carries a plan out; the rules by which a result counts |
 //! | [`board`] | runs sessions side by side and hands their results to the test runner |
+//! | [`matrix`] | what came of each configuration, as a table and as JSON |
 //! | [`link`], [`frame`] | requests and answers over the guest's second serial port |
 //! | [`console`] | dialogues on its first serial port |
 //! | [`qemu`] | guests in QEMU |
@@ -22,6 +23,7 @@ pub mod frame;
 pub mod gdbstub;
 pub mod guest;
 pub mod link;
+pub mod matrix;
 pub mod plan;
 pub mod qemu;
 pub mod session;

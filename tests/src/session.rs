@@ -4,7 +4,7 @@
 //! the others, those included that had passed in the lost boot, are done in a new one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libpks::proto::testlink::{Reply, Request};
 
@@ -17,7 +17,27 @@ const BOOTS: usize = 4;
 const LOG_LINES: usize = 60;
 
 /// What came of an exercise.
-pub type Result = std::result::Result<(), Failed>;
+pub type Result = std::result::Result<Passed, Failed>;
+
+/// How an exercise passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// It was done.
+    Done,
+    /// The guest skipped it, as it should on this machine.
+    Skipped,
+}
+
+/// What came of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct Session {
+    /// One result for each exercise that was wanted.
+    pub results: BTreeMap<String, Result>,
+    /// How often the machine was booted: more than once if the guest was lost.
+    pub boots: usize,
+    /// From the first boot's begin to the last one's end.
+    pub elapsed: Duration,
+}
 
 /// A failure and the end of the guest's console at that time.
 #[derive(Debug, Clone)]
@@ -45,20 +65,20 @@ impl std::fmt::Display for Failed {
 }
 
 /// Does those exercises of `plan` that are `wanted`; gives what came of each.
-pub fn conduct(plan: &Plan, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Result> {
-    let mut results = BTreeMap::new();
+pub fn conduct(plan: &Plan, wanted: impl Fn(&str) -> bool) -> Session {
+    let begun = Instant::now();
+    let mut session = Session::default();
     let mut left: VecDeque<_> = plan.exercises.iter().filter(|exercise| wanted(&exercise.name)).collect();
-    for _ in 0..BOOTS {
-        if left.is_empty() {
-            return results;
-        }
+    while session.boots < BOOTS && !left.is_empty() {
+        session.boots += 1;
         let boot = one_boot(plan, &mut left);
-        results.extend(boot);
+        session.results.extend(boot);
     }
     for exercise in left {
-        results.insert(exercise.name.clone(), Err(Failed::new(Failure::NotRun(BOOTS), None)));
+        session.results.insert(exercise.name.clone(), Err(Failed::new(Failure::NotRun(BOOTS), None)));
     }
-    results
+    session.elapsed = begun.elapsed();
+    session
 }
 
 /// One boot: takes exercises from `left` until they are done or the guest is lost, and gives what is known for good.
@@ -70,22 +90,38 @@ fn one_boot(plan: &Plan, left: &mut VecDeque<&Exercise>) -> Vec<(String, Result)
     let mut passed = VecDeque::new();
     let mut results = Vec::new();
     while let Some(exercise) = left.pop_front() {
-        let Err(failure) = (exercise.run_fn)(&mut running) else {
-            passed.push_back(exercise);
-            continue;
+        let failure = match perform(plan, exercise, &mut running) {
+            Ok(how) => {
+                passed.push_back((exercise, how));
+                continue;
+            }
+            Err(failure) => failure,
         };
         let lost = failure.loses_guest();
         results.push((exercise.name.clone(), Err(Failed::new(failure, Some(&running)))));
         if lost {
             // What had passed has no valid ending: once more.
-            passed.append(left);
-            *left = passed;
+            let again = passed.into_iter().map(|(exercise, _)| exercise);
+            *left = again.chain(left.drain(..)).collect();
             return results;
         }
     }
     let ended = end(plan, &mut running).map_err(|failure| Failed::new(failure, Some(&running)));
-    results.extend(passed.into_iter().map(|exercise| (exercise.name.clone(), ended.clone())));
+    results.extend(
+        passed.into_iter().map(|(exercise, how)| (exercise.name.clone(), ended.clone().map(|()| how))),
+    );
     results
+}
+
+/// Does one exercise. A skip that the plan does not allow is a failure, whatever the exercise makes of it.
+fn perform(plan: &Plan, exercise: &Exercise, running: &mut Running) -> std::result::Result<Passed, Failure> {
+    let before = running.link.counted().skipped;
+    (exercise.run_fn)(running)?;
+    match running.link.counted().skipped == before {
+        true => Ok(Passed::Done),
+        false if plan.may_skip => Ok(Passed::Skipped),
+        false => Err(Failure::Skipped),
+    }
 }
 
 fn start(plan: &Plan) -> std::result::Result<Running, Failed> {

@@ -33,6 +33,7 @@ enum Fault {
     DamagesFirstAnswer,
     DiesAtRun,
     HangsAtRunOf(&'static str),
+    Skips,
 }
 
 struct FakeProcess(mpsc::Receiver<End>);
@@ -101,8 +102,9 @@ impl Fake {
             },
             Request::Run { .. } if self.fault == Fault::DiesAtRun => return None,
             Request::Run { .. } => {
-                self.counted.count(Verdict::Pass);
-                Reply::Outcome(Outcome::new(Verdict::Pass, 999, format_args!("fake")))
+                let verdict = if self.fault == Fault::Skips { Verdict::Skip } else { Verdict::Pass };
+                self.counted.count(verdict);
+                Reply::Outcome(Outcome::new(verdict, 999, format_args!("fake")))
             }
             Request::Finish if self.fault == Fault::ClosesWithWrongCounts => {
                 Reply::Closing(Closing { passed: self.counted.passed + 1, ..self.counted })
@@ -156,7 +158,7 @@ fn plan(fault: Fault) -> (Plan, Arc<AtomicUsize>) {
     let run = |name: &'static str| {
         Exercise::new(name, move |running: &mut Running| {
             match running.link.ask(&Request::Run { name: libpks::abi::name(name) }, LIMIT)? {
-                Reply::Outcome(outcome) if outcome.verdict == Verdict::Pass => Ok(()),
+                Reply::Outcome(outcome) if outcome.verdict != Verdict::Fail => Ok(()),
                 other => Err(Failure::Wrong(format!("{other:?}"))),
             }
         })
@@ -168,6 +170,7 @@ fn plan(fault: Fault) -> (Plan, Arc<AtomicUsize>) {
 
 fn failures(fault: Fault) -> Vec<Option<Failure>> {
     conduct(&plan(fault).0, |_| true)
+        .results
         .into_values()
         .map(|result| result.err().map(|failed| failed.failure))
         .collect()
@@ -176,15 +179,15 @@ fn failures(fault: Fault) -> Vec<Option<Failure>> {
 #[test]
 fn a_good_guest_passes_in_one_boot() {
     let (plan, boots) = plan(Fault::None);
-    let results = conduct(&plan, |_| true);
+    let Session { results, boots: counted, .. } = conduct(&plan, |_| true);
     assert!(results.len() == 2 && results.values().all(|result| result.is_ok()), "{results:?}");
-    assert_eq!(boots.load(Ordering::Relaxed), 1);
+    assert_eq!((boots.load(Ordering::Relaxed), counted), (1, 1));
 }
 
 #[test]
 fn only_what_is_wanted_is_run() {
     let (plan, _) = plan(Fault::None);
-    assert_eq!(conduct(&plan, |name| name == "b").keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(conduct(&plan, |name| name == "b").results.keys().collect::<Vec<_>>(), ["b"]);
 }
 
 #[test]
@@ -237,19 +240,34 @@ fn answers_that_are_always_damaged_time_out() {
 #[test]
 fn a_guest_that_dies_is_lost_and_the_rest_is_tried_in_new_boots() {
     let (plan, boots) = plan(Fault::DiesAtRun);
-    let results = conduct(&plan, |_| true);
+    let Session { results, boots: counted, .. } = conduct(&plan, |_| true);
     assert!(
         results.values().all(|r| matches!(r, Err(Failed { failure: Failure::Lost(_), .. }))),
         "{results:?}"
     );
-    assert_eq!(boots.load(Ordering::Relaxed), 2);
+    assert_eq!((boots.load(Ordering::Relaxed), counted), (2, 2));
 }
 
 #[test]
 fn the_exercise_that_hangs_fails_alone() {
     let (plan, boots) = plan(Fault::HangsAtRunOf("b"));
-    let results = conduct(&plan, |_| true);
+    let Session { results, boots: counted, .. } = conduct(&plan, |_| true);
     assert!(results["a"].is_ok(), "{results:?}");
     assert!(matches!(&results["b"], Err(Failed { failure: Failure::TimedOut { .. }, .. })), "{results:?}");
-    assert_eq!(boots.load(Ordering::Relaxed), 2);
+    assert_eq!((boots.load(Ordering::Relaxed), counted), (2, 2));
+}
+
+#[test]
+fn a_skip_is_a_failure_where_nothing_is_lacking() {
+    assert_eq!(failures(Fault::Skips), [Some(Failure::Skipped), Some(Failure::Skipped)]);
+}
+
+#[test]
+fn a_skip_is_told_apart_where_it_is_allowed() {
+    for (fault, how) in [(Fault::Skips, Passed::Skipped), (Fault::None, Passed::Done)] {
+        let mut plan = plan(fault).0;
+        plan.may_skip = true;
+        let results = conduct(&plan, |_| true).results;
+        assert!(results.len() == 2 && results.values().all(|result| result.as_ref().ok() == Some(&how)));
+    }
 }

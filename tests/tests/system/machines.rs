@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::limine::Limine;
-use image::qemu::{Firmware, Loader, Machine, Paging};
+use image::qemu::{Chipset, Firmware, Loader, Machine, Paging};
 use libpks::abi::inspect::Isolation;
+use tests::matrix::Configuration;
 use tests::plan::{Ending, Exercise, Plan};
+
+use Cpu::{MaxWithoutPks, Pks, Qemu64};
+use Loader::{Direct, Limine as LimineBios, LimineUefi};
+use Part::{Full, Slice};
 
 use crate::lab::Lab;
 use crate::scenarios;
@@ -14,48 +19,185 @@ use crate::scenarios;
 /// What a boot may take with UEFI firmware, which is slow under emulation.
 const READY_UEFI: Duration = Duration::from_secs(90);
 
-/// CPUs, page-table levels and memory in MiB: every value with every other value, the least machine and the most.
-const MACHINES: [(u32, u8, u64); 5] = [(4, 5, 4096), (4, 4, 4096), (4, 5, 128), (1, 5, 4096), (1, 4, 128)];
-
-/// All machines on which the whole suite of scenarios runs.
-pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
-    let mut plans = Vec::new();
-    for (cpus, levels, memory_mib) in MACHINES {
-        let paging = if levels == 5 { Paging::Five } else { Paging::Four };
-        let machine = Machine::new(Loader::Direct).cpus(cpus).paging(paging).memory_mib(memory_mib);
-        let memory = if memory_mib == 4096 { "4G" } else { "128M" };
-        let name = format!("cpus{cpus}_paging{levels}_mem{memory}");
-        plans.push(plan(lab, &name, machine, levels, Isolation::Pks));
-    }
-    let without = Machine::new(Loader::Direct).cpus(2).cpu("qemu64");
-    plans.push(plan(lab, "no_pks", without, 4, Isolation::None));
-    plans.push(limine(lab, "limine_bios", Loader::Limine));
-    plans.push(limine(lab, "limine_uefi", Loader::LimineUefi));
-    plans
+/// Which run a configuration belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// Every run.
+    Slice,
+    /// The full one only.
+    Full,
 }
 
-fn plan(lab: &Arc<Lab>, name: &str, machine: Machine, levels: u8, isolation: Isolation) -> Plan {
-    let (cpus, memory_mib) = (machine.cpus, machine.memory_mib);
+/// The CPU model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cpu {
+    /// `max`: all that QEMU can emulate.
+    Pks,
+    /// `max` without protection keys for supervisor pages.
+    MaxWithoutPks,
+    /// The oldest that the kernel runs on. It has no LA57 either.
+    Qemu64,
+}
+
+/// One configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Row(Part, Loader, Chipset, u8, u32, u64, Cpu);
+
+const Q35: Chipset = Chipset::Q35;
+const PC: Chipset = Chipset::I440Fx;
+
+/// In whose run, loader, machine type, page-table levels, CPUs, memory in MiB, CPU model.
+///
+/// The 24 of {loader} x {levels} x {1, 4 CPUs} x {PKS, no PKS} on Q35, then what else there is. In the slice each value
+/// meets each other value, also when the rows of Limine cannot run.
+const ROWS: [Row; 30] = [
+    Row(Slice, Direct, Q35, 4, 1, 128, Pks),
+    Row(Slice, Direct, Q35, 5, 1, 4096, Pks),
+    Row(Slice, Direct, Q35, 4, 4, 4096, Pks),
+    Row(Full, Direct, Q35, 5, 4, 4096, Pks),
+    Row(Full, Direct, Q35, 4, 1, 64, MaxWithoutPks),
+    Row(Full, Direct, Q35, 5, 1, 4096, MaxWithoutPks),
+    Row(Full, Direct, Q35, 4, 4, 4096, MaxWithoutPks),
+    Row(Slice, Direct, Q35, 5, 4, 64, MaxWithoutPks),
+    Row(Full, LimineBios, Q35, 4, 1, 64, Pks),
+    Row(Slice, LimineBios, Q35, 5, 1, 128, Pks),
+    Row(Full, LimineBios, Q35, 4, 4, 128, Pks),
+    Row(Full, LimineBios, Q35, 5, 4, 4096, Pks),
+    Row(Full, LimineBios, Q35, 4, 1, 4096, MaxWithoutPks),
+    Row(Full, LimineBios, Q35, 5, 1, 64, MaxWithoutPks),
+    Row(Slice, LimineBios, Q35, 4, 4, 128, MaxWithoutPks),
+    Row(Full, LimineBios, Q35, 5, 4, 128, MaxWithoutPks),
+    Row(Full, LimineUefi, Q35, 4, 1, 128, Pks),
+    Row(Full, LimineUefi, Q35, 5, 1, 4096, Pks),
+    Row(Full, LimineUefi, Q35, 4, 4, 128, Pks),
+    Row(Slice, LimineUefi, Q35, 5, 4, 4096, Pks),
+    Row(Slice, LimineUefi, Q35, 4, 1, 128, MaxWithoutPks),
+    Row(Full, LimineUefi, Q35, 5, 1, 128, MaxWithoutPks),
+    Row(Full, LimineUefi, Q35, 4, 4, 4096, MaxWithoutPks),
+    Row(Full, LimineUefi, Q35, 5, 4, 128, MaxWithoutPks),
+    Row(Slice, Direct, Q35, 4, 1, 128, Qemu64),
+    Row(Full, Direct, Q35, 5, 4, 128, Pks),
+    Row(Full, Direct, Q35, 5, 2, 64, Pks),
+    Row(Full, Direct, Q35, 4, 8, 128, Pks),
+    Row(Full, Direct, PC, 4, 2, 4096, Pks),
+    Row(Full, LimineBios, PC, 5, 2, 128, Pks),
+];
+
+impl Row {
+    fn configuration(self) -> Configuration {
+        let Self(_, loader, chipset, levels, cpus, memory_mib, cpu) = self;
+        let memory = match memory_mib {
+            4096 => "4G".to_owned(),
+            mib => format!("{mib}M"),
+        };
+        let (loader, loader_title) = match loader {
+            Direct => ("direct", "direct"),
+            LimineBios => ("limine_bios", "Limine BIOS"),
+            LimineUefi => ("limine_uefi", "Limine UEFI"),
+        };
+        let (type_suffix, type_title) = match chipset {
+            Chipset::Q35 => ("", ""),
+            Chipset::I440Fx => ("_pc", ", pc"),
+        };
+        let (cpu, cpu_suffix) = match cpu {
+            Pks => ("max", ""),
+            MaxWithoutPks => ("max,-pks", "_no_pks"),
+            Qemu64 => ("qemu64", "_no_pks_qemu64"),
+        };
+        Configuration {
+            name: format!("{loader}{type_suffix}_cpus{cpus}_paging{levels}_mem{memory}{cpu_suffix}"),
+            loader: format!("{loader_title}{type_title}"),
+            levels,
+            cpus,
+            memory_mib,
+            keys: self.6 == Pks,
+            cpu: cpu.to_owned(),
+        }
+    }
+}
+
+/// What is run, and how many configurations are left for the full matrix.
+pub(crate) fn plans(lab: &Arc<Lab>, part: Part) -> (Vec<(Configuration, Plan)>, usize) {
+    let chosen: Vec<_> = ROWS.iter().filter(|row| part == Full || row.0 == Slice).collect();
+    let left_out = ROWS.len() - chosen.len();
+    (chosen.into_iter().map(|row| (row.configuration(), plan(lab, *row))).collect(), left_out)
+}
+
+fn plan(lab: &Arc<Lab>, row: Row) -> Plan {
+    let Row(_, loader, chipset, levels, cpus, memory_mib, _) = row;
+    let Configuration { name, keys, cpu, .. } = row.configuration();
+    let isolation = if keys { Isolation::Pks } else { Isolation::None };
+    let paging = if levels == 5 { Paging::Five } else { Paging::Four };
+    let machine =
+        Machine::new(loader).chipset(chipset).cpus(cpus).paging(paging).memory_mib(memory_mib).cpu(cpu);
     let mut exercises: Vec<Exercise> =
         vec![scenarios::machine_is(cpus, levels, memory_mib, isolation), scenarios::lists_scenarios()];
     exercises.extend(scenarios::all(isolation));
     exercises.extend([scenarios::unknown_scenario(), scenarios::garbage()]);
     let mut plan = Plan::new(name, lab.boots(machine), Ending::Closing, exercises);
     plan.weight = cpus as usize;
+    plan.may_skip = !keys;
+    plan.ignored = missing(loader);
+    if loader == LimineUefi {
+        plan.ready_limit = Some(READY_UEFI);
+    }
     plan
 }
 
-fn limine(lab: &Arc<Lab>, name: &str, loader: Loader) -> Plan {
-    let machine = Machine::new(loader).cpus(2).paging(Paging::Five);
-    let mut plan = plan(lab, name, machine, 5, Isolation::Pks);
-    let mut missing =
-        Limine::find().err().map(|_| "no Limine here; LIMINE_DIR can name its binaries".to_owned());
-    if loader == Loader::LimineUefi {
-        plan.ready_limit = Some(READY_UEFI);
-        if Firmware::installed().is_none() {
-            missing = missing.or_else(|| Some("no UEFI firmware here (Debian package ovmf)".into()));
+/// What this host lacks for a loader.
+fn missing(loader: Loader) -> Option<String> {
+    if loader == Direct {
+        return None;
+    }
+    if Limine::find().is_err() {
+        return Some("no Limine here; LIMINE_DIR can name its binaries".into());
+    }
+    let no_firmware = loader == LimineUefi && Firmware::installed().is_none();
+    no_firmware.then(|| "no UEFI firmware here (Debian package ovmf)".into())
+}
+
+/// Whether the table has what it says: all 24, and in the slice each value with each other one, also without Limine.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn table_is_complete() -> Result<(), String> {
+    let (loaders, levels, cpus, keys) = ([Direct, LimineBios, LimineUefi], [4, 5], [1, 4], [true, false]);
+    let has = |find: &dyn Fn(&Row) -> bool, what: String| match ROWS.iter().any(find) {
+        true => Ok(()),
+        false => Err(format!("no row for {what}")),
+    };
+    for loader in loaders {
+        for (level, cpu, pks) in product(levels, cpus, keys) {
+            let same = |r: &Row| (r.1, r.3, r.4, r.6 == Pks) == (loader, level, cpu, pks) && r.6 != Qemu64;
+            has(&same, format!("{loader}, {level} levels, {cpu} CPUs, PKS {pks}"))?;
+            // Pairs within the slice; with the loader among the values, and within the direct loader's rows.
+            let slice = |r: &Row, a: bool, b: bool| r.0 == Slice && a && b;
+            has(&|r| slice(r, r.1 == loader, r.3 == level), format!("{loader} with {level} in the slice"))?;
+            has(&|r| slice(r, r.1 == loader, r.4 == cpu), format!("{loader} with {cpu} CPUs in the slice"))?;
+            has(
+                &|r| slice(r, r.1 == loader, (r.6 == Pks) == pks),
+                format!("{loader}, PKS {pks} in the slice"),
+            )?;
+            let direct = |r: &Row, a: bool, b: bool| slice(r, a, b) && r.1 == Direct;
+            has(&|r| direct(r, r.3 == level, r.4 == cpu), format!("{level} with {cpu} CPUs, direct"))?;
+            has(&|r| direct(r, r.3 == level, (r.6 == Pks) == pks), format!("{level}, PKS {pks}, direct"))?;
+            has(&|r| direct(r, r.4 == cpu, (r.6 == Pks) == pks), format!("{cpu} CPUs, PKS {pks}, direct"))?;
         }
     }
-    plan.ignored = missing;
-    plan
+    for memory in [64, 128, 4096] {
+        has(&|r| r.5 == memory, format!("{memory} MiB"))?;
+    }
+    for more in [2, 8] {
+        has(&|r| r.4 == more, format!("{more} CPUs"))?;
+    }
+    let mut names: Vec<_> = ROWS.iter().map(|row| row.configuration().name).collect();
+    names.sort();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("{} is there twice", pair[0])),
+        None => Ok(()),
+    }
+}
+
+fn product<A: Copy, B: Copy, C: Copy>(a: [A; 2], b: [B; 2], c: [C; 2]) -> impl Iterator<Item = (A, B, C)> {
+    a.into_iter().flat_map(move |a| b.into_iter().flat_map(move |b| c.into_iter().map(move |c| (a, b, c))))
 }

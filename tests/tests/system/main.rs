@@ -1,29 +1,43 @@
 //! The system tests: each boots Portcullis in QEMU, or shares a boot with others.
 //!
 //! Names are `boot::test`. A filter chooses among them (`cargo test -p tests -- S4`), and only what was chosen is run.
+//! With `PORTCULLIS_FULL=1` all configurations of the matrix are there, otherwise a slice of them.
 #![forbid(unsafe_code)]
 
 mod dialogues;
 mod hostile;
 mod lab;
 mod machines;
+mod results;
 mod scenarios;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use lab::Lab;
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Arguments, Completion, FormatSetting, Trial};
 use tests::board::{Board, Job};
 use tests::plan::Plan;
 
+use machines::Part;
+use results::{Pending, Results};
+
+/// Chooses the full matrix when it is set to 1.
+const FULL: &str = "PORTCULLIS_FULL";
+
 fn main() -> ExitCode {
-    let args = Arguments::from_args();
+    let mut args = Arguments::from_args();
     let lab = Arc::new(Lab::default());
-    let plans: Vec<Plan> =
-        [machines::plans(&lab), dialogues::plans(&lab), hostile::plans(&lab)].into_iter().flatten().collect();
+    let part = if std::env::var_os(FULL).is_some_and(|set| set == "1") { Part::Full } else { Part::Slice };
+    let (rows, left_out) = machines::plans(&lab, part);
+    let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
+    plans.extend(dialogues::plans(&lab));
+    plans.extend(hostile::plans(&lab));
     let board = Arc::new(OnceLock::new());
-    let trials: Vec<_> = plans.iter().flat_map(|plan| trials(plan, &board)).collect();
+    let pending = Pending::default();
+    let mut trials = vec![Trial::test("matrix::table_is_complete", || Ok(machines::table_is_complete()?))];
+    trials.extend(plans.iter().flat_map(|plan| self::trials(plan, &board)));
+    trials.push(tell(&args, &board, &pending));
     let chosen = |plan: &Plan, exercise: &str| {
         let name = full_name(plan, exercise);
         let trial = trials.iter().find(|trial| trial.name() == name);
@@ -38,7 +52,11 @@ fn main() -> ExitCode {
         .collect();
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let cores = args.test_threads.unwrap_or(cores);
+    // The board runs things side by side. The trials only wait for it: in one thread, they tell it in their order.
+    args.test_threads = Some(1);
     if !args.list {
+        let results = Results::new(configurations, &plans, &wanted, left_out);
+        *pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(results);
         let jobs = plans.into_iter().zip(wanted).map(|(plan, wanted)| Job { plan, wanted }).collect();
         board.get_or_init(|| Board::start(jobs, cores));
     }
@@ -56,10 +74,26 @@ fn trials(plan: &Plan, board: &Arc<OnceLock<Arc<Board>>>) -> Vec<Trial> {
         Trial::ignorable_test(full_name(plan, exercise), move || match (ignored, board.get()) {
             (Some(reason), _) => Ok(Completion::ignored_with(reason)),
             (None, Some(board)) => {
-                Ok(board.wait(&plan_name, &exercise_name).map(|()| Completion::Completed)?)
+                Ok(board.wait(&plan_name, &exercise_name).map(|_| Completion::Completed)?)
             }
             (None, None) => Err("the boots were not started".into()),
         })
     };
     plan.exercises.iter().map(|exercise| trial(&exercise.name)).collect()
+}
+
+/// The last trial prints the matrix. For a program that reads the trials it goes to standard error.
+fn tell(args: &Arguments, board: &Arc<OnceLock<Arc<Board>>>, pending: &Pending) -> Trial {
+    let (board, pending) = (Arc::clone(board), Arc::clone(pending));
+    let for_program = args.format == Some(FormatSetting::Json);
+    Trial::test("matrix::results", move || {
+        let results = pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let (Some(results), Some(board)) = (results, board.get()) else {
+            return Err("the boots were not started".into());
+        };
+        Ok(match for_program {
+            true => results.tell(board, &mut std::io::stderr().lock()),
+            false => results.tell(board, &mut std::io::stdout().lock()),
+        }?)
+    })
 }

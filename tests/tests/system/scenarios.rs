@@ -15,9 +15,22 @@ pub(crate) const EXCHANGE: Duration = Duration::from_secs(10);
 /// What a scenario may take.
 const SCENARIO: Duration = Duration::from_secs(60);
 
+/// The one reason for which a scenario may be skipped.
+const NO_KEYS: &str = "no protection keys";
+
 /// All scenarios that the guest lists, in its order.
 fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     pks_test::SCENARIOS.iter().chain(ipc_test::SCENARIOS)
+}
+
+/// Whether a test of this name is a scenario.
+pub(crate) fn is_scenario(name: &str) -> bool {
+    scenarios().any(|scenario| scenario.name == name)
+}
+
+/// How many scenarios a machine without protection keys must skip.
+pub(crate) fn that_need_keys() -> usize {
+    scenarios().filter(|scenario| scenario.needs_keys).count()
 }
 
 /// One exercise a scenario, as a machine with this isolation must answer it.
@@ -49,6 +62,9 @@ fn run(running: &mut Running, scenario: &Scenario, expected: Verdict) -> Result<
     let (verdict, checks, seen) = (outcome.verdict, outcome.checks, &outcome.seen);
     check(verdict == expected && !seen.is_empty(), || {
         format!("{verdict} instead of {expected} after {checks} checks: {seen}")
+    })?;
+    check(verdict != Verdict::Skip || seen.contains(NO_KEYS), || {
+        format!("skipped for another reason: {seen}")
     })?;
     if scenario.name == CRASH && verdict == Verdict::Pass { others_live(running) } else { Ok(()) }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Firmware, Loader, Machine, Medium, Paging, Serial};
+use super::{Chipset, Firmware, Loader, Machine, Medium, Paging, Serial};
 
 /// The files that a machine boots from.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub(super) enum BootFiles {
 pub(super) fn compose(machine: &Machine, boot: &BootFiles, qmp: &Path) -> Vec<OsString> {
     let mut args = Arguments::default();
     // No default devices: no network boot attempt, no drive or port that nobody asked for.
-    args.words(["-nodefaults", "-no-user-config", "-machine", "q35", "-vga", "std", "-display", "none"]);
+    args.words(["-nodefaults", "-no-user-config", "-vga", "std", "-display", "none"]);
+    args.pair("-machine", chipset(machine));
     args.words(["-accel", accelerator(machine)]);
     args.pair("-cpu", cpu(machine));
     args.pair("-smp", machine.cpus.to_string());
@@ -48,6 +49,13 @@ pub(super) fn compose(machine: &Machine, boot: &BootFiles, qmp: &Path) -> Vec<Os
     }
     args.0.extend(machine.extra.iter().cloned());
     args.0
+}
+
+fn chipset(machine: &Machine) -> &'static str {
+    match machine.chipset {
+        Chipset::Q35 => "q35",
+        Chipset::I440Fx => "pc",
+    }
 }
 
 fn accelerator(machine: &Machine) -> &'static str {
@@ -184,6 +192,8 @@ mod tests {
     #[test]
     fn the_cpu_follows_paging_and_count() {
         let machine = Machine::new(Loader::Direct);
+        assert_eq!(after(&direct(&machine), "-machine"), ["q35"]);
+        assert_eq!(after(&direct(&machine.clone().chipset(Chipset::I440Fx)), "-machine"), ["pc"]);
         assert_eq!(after(&direct(&machine), "-cpu"), ["max,-la57"]);
         assert_eq!(after(&direct(&machine), "-accel"), ["tcg,thread=single"]);
         let machine = machine.cpus(4).paging(Paging::Five).cpu("qemu64,+pks");

@@ -48,6 +48,16 @@ pub enum Medium {
     UsbStick,
 }
 
+/// QEMU's machine type: the chipset around the CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Chipset {
+    /// Q35 with ICH9.
+    #[default]
+    Q35,
+    /// i440FX with PIIX3 (`pc`).
+    I440Fx,
+}
+
 /// The most page-table levels that the CPU offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Paging {
@@ -103,6 +113,8 @@ pub struct Machine {
     pub loader: Loader,
     /// What Limine's ISO is presented as; the direct loader has no medium.
     pub medium: Medium,
+    /// The machine type.
+    pub chipset: Chipset,
     /// The number of CPUs, 1..=255.
     pub cpus: u32,
     /// Memory in MiB.
@@ -132,13 +144,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with 1 CPU of model `max`, 256 MiB, 4 levels, an empty command line, and serial
+    /// A Q35 machine with 1 CPU of model `max`, 256 MiB, 4 levels, an empty command line, and serial
     /// ports whose output is dropped (COM1) or that are not there (COM2).
     #[must_use]
     pub fn new(loader: Loader) -> Self {
         Self {
             loader,
             medium: Medium::Cd,
+            chipset: Chipset::Q35,
             cpus: 1,
             memory_mib: 256,
             paging: Paging::Four,
@@ -153,6 +166,13 @@ impl Machine {
             debug_log: None,
             extra: Vec::new(),
         }
+    }
+
+    /// Sets the machine type.
+    #[must_use]
+    pub fn chipset(mut self, chipset: Chipset) -> Self {
+        self.chipset = chipset;
+        self
     }
 
     /// Sets the number of CPUs.
