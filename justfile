@@ -24,8 +24,37 @@ run *ARGS:
 
 # Run the host's tests, then the system in QEMU; FILTER selects by name
 test *FILTER:
-    @cargo test --workspace --exclude kernel --exclude tests --lib --test '*' "$@"
-    @cargo test --package tests --tests "$@"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Words before `--` are cargo's, those behind it the test runner's.
+    before=() after=()
+    for word; do [[ $word != -- ]] || break; before+=("$word"); done
+    (($# == ${#before[@]})) || after=("${@:${#before[@]}+2}")
+    host=(--workspace --exclude kernel --exclude tests --lib --test '*')
+    # `system` comes last, because its closing lines stand for the whole.
+    harness=(--package tests --lib)
+    for file in tests/tests/*.rs tests/tests/*/main.rs; do
+        name=$(basename "${file%/main.rs}" .rs)
+        [[ ! -e $file || $name == system ]] || harness+=(--test "$name")
+    done
+    system=(--package tests --test system)
+    if (($#)) && [[ " ${after[*]} " != *" --list "* ]]; then
+        found=
+        for part in host harness system; do
+            declare -n words=$part
+            list=$(cargo test --quiet "${words[@]}" "${before[@]}" -- --list "${after[@]}")
+            [[ ! $list =~ ': test'($'\n'|$) ]] || found=yes
+        done
+        [[ $found ]] || { echo "just test: no test is called that: $*" >&2; exit 1; }
+    fi
+    for part in host harness system; do
+        declare -n words=$part
+        cargo test "${words[@]}" "${before[@]}" -- "${after[@]}"
+    done
+
+# Run the tests on all configurations, and those that take long; everything but `mutants` and `soak`
+test-all:
+    @PORTCULLIS_FULL=1 {{ just_executable() }} test
 
 # Check format and lints, for the host and for the machine itself
 check:

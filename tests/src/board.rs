@@ -1,5 +1,6 @@
 //! Runs sessions side by side, as many as the host has cores, and hands their results to whoever waits for one.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,13 +39,13 @@ impl Board {
     #[must_use]
     pub fn start(mut jobs: Vec<Job>, cores: usize) -> Arc<Self> {
         let cores = cores.max(1);
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.plan.weight.clamp(1, cores)));
+        jobs.sort_by_key(|job| Reverse(job.plan.cores(cores)));
         let state = Mutex::new(State { cores, sessions: HashMap::new() });
         let board = Arc::new(Self { state, changed: Condvar::new() });
         let starter = Arc::clone(&board);
         thread::spawn(move || {
             for job in jobs.into_iter().filter(|job| !job.wanted.is_empty()) {
-                let weight = job.plan.weight.clamp(1, cores);
+                let weight = job.plan.cores(cores);
                 starter.take(weight);
                 let board = Arc::clone(&starter);
                 thread::spawn(move || board.run(&job, weight));

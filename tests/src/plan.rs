@@ -145,6 +145,12 @@ impl Plan {
             ignored: None,
         }
     }
+
+    /// How many of `all` cores it gets.
+    #[must_use]
+    pub fn cores(&self, all: usize) -> usize {
+        self.weight.clamp(1, all)
+    }
 }
 
 impl fmt::Debug for Plan {

@@ -11,6 +11,7 @@ mod machines;
 mod results;
 mod scenarios;
 
+use std::cmp::Reverse;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +34,12 @@ fn main() -> ExitCode {
     let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
     plans.extend(dialogues::plans(&lab));
     plans.extend(hostile::plans(&lab));
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let cores = args.test_threads.unwrap_or(cores);
+    // The board runs things side by side, the heaviest first. The trials only wait for it: in one thread and in the
+    // same order, they tell what it does.
+    args.test_threads = Some(1);
+    plans.sort_by_key(|plan| Reverse(plan.cores(cores)));
     let board = Arc::new(OnceLock::new());
     let pending = Pending::default();
     let mut trials = vec![Trial::test("matrix::table_is_complete", || Ok(machines::table_is_complete()?))];
@@ -50,10 +57,6 @@ fn main() -> ExitCode {
             None => plan.exercises.iter().map(|e| e.name.clone()).filter(|name| chosen(plan, name)).collect(),
         })
         .collect();
-    let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let cores = args.test_threads.unwrap_or(cores);
-    // The board runs things side by side. The trials only wait for it: in one thread, they tell it in their order.
-    args.test_threads = Some(1);
     if !args.list {
         let results = Results::new(configurations, &plans, &wanted, left_out);
         *pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(results);

@@ -1,5 +1,6 @@
 //! The last trial of all: waits for every boot, prints the result matrix and judges whether it is whole.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// For `plans`, each with the tests that were chosen of it; the first are those of `configurations`.
+    /// For `plans`, each with the tests that were chosen of it; some are those of `configurations`.
     pub(crate) fn new(
         configurations: Vec<Configuration>,
         plans: &[Plan],
@@ -42,12 +43,11 @@ impl Results {
             Some(reason) => Fate::Ignored(reason.clone()),
             None => Fate::Chosen { wanted: wanted.clone(), whole: wanted.len() == plan.exercises.len() },
         };
-        let mut fates =
-            plans.iter().zip(wanted).map(|(plan, wanted)| (plan.name.clone(), fate(plan, wanted)));
-        let rows =
-            configurations.into_iter().zip(fates.by_ref()).map(|(row, (_, fate))| (row, fate)).collect();
-        let others = fates.collect();
-        Self { rows, others, left_out }
+        let mut fates: BTreeMap<_, _> =
+            plans.iter().zip(wanted).map(|(plan, wanted)| (plan.name.clone(), fate(plan, wanted))).collect();
+        let rows = configurations.into_iter();
+        let rows = rows.filter_map(|row| fates.remove(&row.name).map(|fate| (row, fate))).collect();
+        Self { rows, others: fates.into_iter().collect(), left_out }
     }
 
     /// Waits for all boots, prints the matrix, leaves a copy in JSON, and says whether all is well.
