@@ -91,13 +91,13 @@ impl Row {
             mib => format!("{mib}M"),
         };
         let (loader, loader_title) = match loader {
-            Direct => ("direct", "direct"),
-            LimineBios => ("limine_bios", "Limine BIOS"),
-            LimineUefi => ("limine_uefi", "Limine UEFI"),
+            Direct => ("", "direct"),
+            LimineBios => ("limine_bios_", "Limine BIOS"),
+            LimineUefi => ("limine_uefi_", "Limine UEFI"),
         };
-        let (type_suffix, type_title) = match chipset {
+        let (chipset, chipset_title) = match chipset {
             Chipset::Q35 => ("", ""),
-            Chipset::I440Fx => ("_pc", ", pc"),
+            Chipset::I440Fx => ("pc_", ", pc"),
         };
         let (cpu, cpu_suffix) = match cpu {
             Pks => ("max", ""),
@@ -105,8 +105,8 @@ impl Row {
             Qemu64 => ("qemu64", "_no_pks_qemu64"),
         };
         Configuration {
-            name: format!("{loader}{type_suffix}_cpus{cpus}_paging{levels}_mem{memory}{cpu_suffix}"),
-            loader: format!("{loader_title}{type_title}"),
+            name: format!("{loader}{chipset}cpus{cpus}_paging{levels}_mem{memory}{cpu_suffix}"),
+            loader: format!("{loader_title}{chipset_title}"),
             levels,
             cpus,
             memory_mib,
