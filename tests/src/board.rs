@@ -146,6 +146,29 @@ mod tests {
     }
 
     #[test]
+    fn the_heaviest_come_first_and_then_it_is_their_order() {
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let jobs = [("a", 1), ("b", 4), ("c", 1), ("d", 2)].map(|(name, weight)| {
+            let begun = Arc::clone(&begun);
+            let boot_fn = Box::new(move || {
+                begun.lock().expect("not poisoned").push(name);
+                anyhow::bail!("no machine")
+            });
+            let mut plan = Plan::new(name, boot_fn, Ending::Closing, vec![Exercise::new("x", |_| Ok(()))]);
+            plan.weight = weight;
+            Job { plan, wanted: vec!["x".into()] }
+        });
+        let board = Board::start(jobs.into(), 2);
+        for name in ["a", "b", "c", "d"] {
+            let session = board.session(name);
+            assert_eq!((session.results.len(), session.boots), (1, 1));
+        }
+        let begun = begun.lock().expect("not poisoned");
+        // Those of two cores one after the other; the light ones side by side.
+        assert_eq!(begun[..2], ["b", "d"]);
+    }
+
+    #[test]
     fn a_panic_is_a_failure_and_not_a_hang() {
         let (running, most) = (Arc::default(), Arc::default());
         let mut job = job("p", 1, &running, &most);
