@@ -56,6 +56,10 @@ test *FILTER:
 test-all:
     @PORTCULLIS_FULL=1 {{ just_executable() }} test
 
+# Break a copy of the tree with each mutant of tests/mutants, and demand that its tests see it; FILTER selects by name
+mutants *FILTER:
+    @cargo run --quiet --package tests --bin mutants -- "$@"
+
 # Check format and lints, for the host and for the machine itself
 check:
     cargo fmt --all --check

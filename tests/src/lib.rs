@@ -12,6 +12,7 @@
 //! | [`gdbstub`] | stops a guest at an instruction |
 //! | [`guest`] | guests that are stopped at exact instructions while they work |
 //! | [`failure`] | every way to fail |
+//! | [`mutants`] | breaks a copy of the tree on purpose, and looks whether the tests see it |
 //!
 //! The tests themselves are in `tests/system/`. docs/testing.md tells how to use them.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod gdbstub;
 pub mod guest;
 pub mod link;
 pub mod matrix;
+pub mod mutants;
 pub mod plan;
 pub mod qemu;
 pub mod session;

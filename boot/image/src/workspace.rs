@@ -41,6 +41,12 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
+    /// The same workspace, built into another directory.
+    #[must_use]
+    pub fn with_target(self, target: PathBuf) -> Self {
+        Self { target, ..self }
+    }
+
     /// The root directory.
     #[must_use]
     pub fn root(&self) -> &Path {
