@@ -68,9 +68,10 @@ check:
     cargo clippy --target x86_64-unknown-none --package direct -- -D warnings
     cargo clippy --target x86_64-unknown-none --workspace --exclude kernel --exclude direct --exclude image --exclude tests -- -D warnings
 
-# Write docs/scenarios.md anew from the test servers' own tables
+# Write docs/scenarios.md anew from the test servers' own tables, and docs/mutants.md from the mutants
 docs:
     @UPDATE_DOCS=1 cargo test --quiet --package image --test scenarios
+    @UPDATE_DOCS=1 cargo test --quiet --package tests --lib mutants::page
 
 # Debug with gdb, symbols of kernel and servers loaded; words as for `run`, gdb's own after `--`
 gdb *ARGS:

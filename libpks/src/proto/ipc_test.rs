@@ -26,6 +26,8 @@ scenarios! {
         "docs/capabilities.md";
     "lent_region_closed_after_reply", true, 4, "what was opened of a lent region stays closed, also when it is lent again",
         "docs/capabilities.md";
+    "openings_end_with_the_call", true, 4, "what a server opened in a call and never closed is closed in the next call",
+        "docs/capabilities.md";
     "timeout_before_accept", false, 3, "a call that is not accepted in time fails, and never reaches the server",
         "docs/ipc.md";
     "no_timeout_after_accept", false, 2, "a call that was accepted outlives its deadline",

@@ -44,6 +44,8 @@ pub(crate) enum Request {
     Write(u64),
     /// Open the region for all threads, and leave it so.
     OpenForAll,
+    /// Open the region, and return without closing it.
+    OpenAndReturn,
     /// Read the first word of the region without opening it.
     ReadUnopened,
     /// Open the region, as often as said, say so, wait, close all but the first opening, and read.

@@ -138,6 +138,7 @@ impl Hand {
             Request::Read
             | Request::Write(_)
             | Request::OpenForAll
+            | Request::OpenAndReturn
             | Request::ReadUnopened
             | Request::ReadLater { .. } => self.touch(caller, &request),
         }
@@ -196,6 +197,13 @@ impl Hand {
             Request::Write(value) => region.open_write()?.write_u64(0, value).map(|()| Reply::Done),
             Request::OpenForAll => {
                 region.open_global(libpks::rt::region::Access::ReadWrite).map(|()| Reply::Done)
+            }
+            Request::OpenAndReturn => {
+                let held = region.open_read()?;
+                let value = held.read_u64(0)?;
+                // A guard that is never dropped: the kernel alone can close now.
+                core::mem::forget(held);
+                Ok(Reply::Word(value))
             }
             Request::ReadUnopened => region.unguarded()?.read_u64(0).map(Reply::Word),
             Request::ReadLater { openings } => {

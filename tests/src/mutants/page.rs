@@ -41,18 +41,18 @@ mod tests {
 
     use super::*;
 
-    /// With `PORTCULLIS_WRITE_DOCS` set it writes the page instead.
+    /// With `UPDATE_DOCS` set it writes the page instead.
     #[test]
     fn the_page_has_the_mutants_that_there_are() -> anyhow::Result<()> {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         let file = root.join("docs/mutants.md");
         let page = std::fs::read_to_string(&file)?;
         let renewed = renewed(&page, &super::super::all(root)?).expect("a place for the table");
-        if std::env::var_os("PORTCULLIS_WRITE_DOCS").is_some() {
+        if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(file, renewed)?;
             return Ok(());
         }
-        assert!(page == renewed, "docs/mutants.md has drifted: run this test with PORTCULLIS_WRITE_DOCS=1");
+        assert!(page == renewed, "docs/mutants.md has drifted: `just docs` renews it");
         Ok(())
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "transfer_lend" => transfers::lend,
         "transfer_refused" => transfers::all_or_none,
         "lent_region_closed_after_reply" => transfers::lent_region_closed,
+        "openings_end_with_the_call" => transfers::openings_end_with_call,
         "timeout_before_accept" => calls::timeout_before_accept,
         "no_timeout_after_accept" => calls::no_timeout_after_accept,
         "callee_dies_mid_call" => deaths::callee,

@@ -1,5 +1,6 @@
 //! Capabilities in messages.
 
+use libpks::abi::fault::FaultKind;
 use libpks::abi::inspect::DomainState;
 use libpks::abi::message::{Info, Transfer, TransferMode};
 use libpks::rt::{
@@ -170,4 +171,22 @@ pub(super) fn lent_region_closed(tools: &Tools, checks: &Checks) -> Run<Seen> {
     checks.same(format_args!("address"), at, Some(address))?;
     checks.same(format_args!("word at the end"), region.open_read()?.read_u64(0)?, 5)?;
     Ok("the second loan was closed")
+}
+
+pub(super) fn openings_end_with_call(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let helper = Helper::new(tools)?;
+    let region = Region::create(8, None)?;
+    region.open_write()?.write_u64(0, 6)?;
+    let address = region.info()?.address;
+    helper.ask_with(&Request::Keep, &[Offer::copy(*region)])?;
+    let left_open = helper.ask(&Request::OpenAndReturn);
+    checks.same(format_args!("read while open"), left_open, Ok(Reply::Word(6)))?;
+    // The helper still holds the region, and serves the next call in the same place.
+    let next = helper.ask(&Request::ReadUnopened);
+    checks.same(format_args!("read in the next call"), next, Err(Error::PeerDiedMidCall))?;
+    let (state, fault) = end_of(*helper.domain)?;
+    checks.same(format_args!("end"), state, DomainState::Faulted)?;
+    let at = fault.map(|fault| (fault.kind, fault.address));
+    checks.same(format_args!("fault"), at, Some((FaultKind::ProtectionKey, address)))?;
+    Ok("what a call left open was closed in the next")
 }
