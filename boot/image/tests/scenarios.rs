@@ -18,7 +18,7 @@ const OUTSIDE: &[[&str; 4]] = &[
     [
         "P21, mutants",
         "each sabotage of kernel or libpks is found by a named test",
-        "docs/testing.md",
+        "docs/mutants.md",
         "just mutants",
     ],
     [
