@@ -21,14 +21,21 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let mut trials = vec![Trial::test("mutant::named_tests_exist", || run(&["--check"]))];
     let slice = all.into_iter().filter(|mutant| mutant.slice);
-    let trials = slice.map(|mutant| Trial::test(format!("mutant::{}", mutant.name), || carry_out(mutant)));
-    libtest_mimic::run(&args, trials.collect()).exit_code()
+    trials.extend(
+        slice.map(|mutant| Trial::test(format!("mutant::{}", mutant.name), move || carry_out(&mutant))),
+    );
+    libtest_mimic::run(&args, trials).exit_code()
 }
 
-fn carry_out(mutant: Mutant) -> Result<(), Failed> {
-    let mut runner = Command::new(env!("CARGO_BIN_EXE_mutants"));
-    let done = runner.args(["--trust-tests", "--exact", &mutant.name]).output()?;
+fn carry_out(mutant: &Mutant) -> Result<(), Failed> {
+    run(&["--trust-tests", "--exact", &mutant.name])
+}
+
+/// Runs the program of `just mutants`.
+fn run(arguments: &[&str]) -> Result<(), Failed> {
+    let done = Command::new(env!("CARGO_BIN_EXE_mutants")).args(arguments).output()?;
     if done.status.success() {
         return Ok(());
     }

@@ -23,6 +23,9 @@ struct Options {
     /// List them and do nothing.
     #[arg(long)]
     list: bool,
+    /// Only look whether the tests that they name are there.
+    #[arg(long)]
+    check: bool,
     /// Do not run the tests on the sound copy first: for when that has just been done.
     #[arg(long)]
     trust_tests: bool,
@@ -63,6 +66,11 @@ fn perform(options: &Options) -> Result<bool> {
         signal_hook::flag::register(signal, Arc::clone(&told_to_end)).context("cannot watch for signals")?;
     }
     let judge = Judge::new(workspace, told_to_end)?;
+    if options.check {
+        let missing = judge.missing(chosen.into_iter().flat_map(|mutant| mutant.caught_by))?;
+        missing.iter().for_each(|name| println!("there is no test {name}"));
+        return Ok(missing.is_empty());
+    }
     let unsound = if options.trust_tests { BTreeMap::new() } else { runner::unsound(&judge, &chosen)? };
     for (name, why) in &unsound {
         println!("{name} fails on the sound tree: {why}");

@@ -81,6 +81,22 @@ impl Judge {
         self.copy.root()
     }
 
+    /// Which of these tests do not exist, of those that boot the system.
+    ///
+    /// # Errors
+    /// A harness cannot be started, or we were told to end.
+    pub fn missing(&self, names: impl IntoIterator<Item = TestName>) -> Result<BTreeSet<TestName>> {
+        let mut missing: BTreeSet<TestName> = names.into_iter().filter(|name| name.harness.boots()).collect();
+        let log = self.folder.join("logs/list.log");
+        fs::write(&log, "")?;
+        for (harness, file) in &self.harnesses {
+            let (_, said) = self.execute(Command::new(file).arg("--list"), &log)?;
+            let there: BTreeSet<&str> = said.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+            missing.retain(|name| name.harness != *harness || !there.contains(name.name.as_str()));
+        }
+        Ok(missing)
+    }
+
     /// Builds of the copy what these tests need: the system, or the tests of the packages that they are in.
     ///
     /// # Errors

@@ -209,6 +209,26 @@ mod tests {
         Ok(())
     }
 
+    /// Those that boot the system are asked for by `mutant::named_tests_exist`.
+    #[test]
+    fn named_tests_of_other_packages_exist() -> Result<()> {
+        let packages = [("libpks", "libpks"), ("image", "boot/image"), ("direct", "boot/direct")];
+        for name in all(root())?.into_iter().flat_map(|mutant| mutant.caught_by) {
+            if name.harness.boots() {
+                continue;
+            }
+            let folder = packages.iter().find(|(package, _)| *package == name.harness.package);
+            let folder = root().join(folder.with_context(|| format!("{name}: which folder?"))?.1);
+            let function = name.name.rsplit("::").next().unwrap_or_default();
+            let defines = |file: &std::path::PathBuf| {
+                std::fs::read_to_string(folder.join(file))
+                    .is_ok_and(|text| text.contains(&format!("fn {function}(")))
+            };
+            ensure!(tree::files(&folder)?.iter().any(defines), "there is no test {name}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn some_mutants_are_for_every_run() -> Result<()> {
         let slice = all(root())?.into_iter().filter(|mutant| mutant.slice).count();

@@ -33,8 +33,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// All files below a folder, by their path from there.
-fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
+/// All files of the sources below a folder, by their path from there.
+pub(super) fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut files = BTreeSet::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
