@@ -1,12 +1,11 @@
 //! The protocol of `pks_test`: lists scenarios and runs them.
 //!
 //! A scenario is judged twice: by `pks_test` with its checks, and by the caller with [`Outcome::judged`], which does
-//! not take a pass with too few checks. The crash ends the test domain, so there the caller alone judges, by
+//! not take a pass with too few checks. A crash ends the test domain, so there the caller alone judges, by
 //! [`Armed::verdict`]. A client that uses `run` has all of that done.
 #![forbid(unsafe_code)]
 
 use super::Protocol;
-use crate::abi::fault::{FaultAccess, FaultKind, FaultReport};
 use crate::abi::{Error, Name, name};
 use core::fmt::{self, Write};
 use serde::{Deserialize, Serialize};
@@ -19,14 +18,14 @@ mod client;
 pub use client::{ACCEPTED_WITHIN, RunError, run};
 pub(super) mod table;
 pub use table::{SCENARIOS, find};
+mod crash;
+pub use crash::{Armed, CRASHES, Crash, Culprit, crash};
 
 /// What was seen, in words; cut at its end if it is too long.
 pub type Seen = heapless::String<400>;
 
 /// The domain that runs the scenarios.
 pub const SERVER: &str = "pks_test";
-/// The scenario that ends [`SERVER`]; it must be asked for twice in a row.
-pub const CRASH: &str = "S9_crash";
 
 /// A scenario as both sides know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,8 +60,8 @@ pub enum Request {
         /// Position of the first that is wanted.
         from: u32,
     },
-    /// Run a scenario. [`CRASH`] is armed by the first of two requests in a row and done by the second; any other
-    /// request of the same client between them disarms it.
+    /// Run a scenario. One of [`CRASHES`] is armed by the first of two requests in a row and done by the second; any
+    /// other request of the same client between them disarms it.
     Run {
         /// Its name.
         name: Name,
@@ -201,56 +200,6 @@ impl Outcome {
             }
             _ => self,
         }
-    }
-}
-
-/// What the armed crash will do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Armed {
-    /// The address to which it will write.
-    pub address: u64,
-    /// The hardware key of the page there.
-    pub key: u8,
-}
-
-impl Armed {
-    /// The verdict on the crash, from outside of the domain that it ends: what the second request gave, the newest
-    /// fault report, and whether the server answered again afterwards.
-    #[must_use]
-    pub fn verdict(
-        &self,
-        call: Result<&Reply, Error>,
-        report: Option<&FaultReport>,
-        answers_again: bool,
-    ) -> Outcome {
-        let fail = |checks, seen: fmt::Arguments<'_>| Outcome::new(Verdict::Fail, checks, seen);
-        match call {
-            Err(Error::PeerDiedMidCall) => {}
-            Err(error) => {
-                return fail(0, format_args!("the call should say that the peer died, not: {error}"));
-            }
-            Ok(reply) => return fail(0, format_args!("the server survived: {reply:?}")),
-        }
-        let Some(report) = report else { return fail(1, format_args!("there is no fault report")) };
-        let (address, key) = (self.address, self.key);
-        if report.domain_name != SERVER || report.kind != FaultKind::ProtectionKey {
-            return fail(1, format_args!("the report blames {} for {:?}", report.domain_name, report.kind));
-        }
-        if report.access != FaultAccess::Write || report.address != address {
-            let (seen, access) = (report.address, report.access);
-            return fail(2, format_args!("{access:?} at {seen:#x} instead of a write at {address:#x}"));
-        }
-        if report.key != Some(key) {
-            return fail(3, format_args!("the report has key {:?}, the page had {key}", report.key));
-        }
-        if !answers_again {
-            return fail(4, format_args!("{SERVER} did not answer again"));
-        }
-        Outcome::new(
-            Verdict::Pass,
-            5,
-            format_args!("{SERVER} ended by its write at {address:#x} under key {key}, and answers again"),
-        )
     }
 }
 

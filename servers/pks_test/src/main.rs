@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`service`] | requests, one session for each client, one run at a time |
 //! | [`bench`] | what the SelfTest capability gives, typed |
-//! | [`checks`] | counts checks and words what was seen |
+//! | [`crash`] | accesses that end this domain, S9 and P12 |
 //! | [`subject`] | threads that a scenario makes fault |
 //! | [`scenarios`] | the scenarios |
 #![no_std]
@@ -14,6 +14,7 @@
 extern crate alloc;
 
 mod bench;
+mod crash;
 mod scenarios;
 mod service;
 mod subject;

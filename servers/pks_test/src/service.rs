@@ -6,17 +6,17 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use libpks::abi::Error;
-use libpks::pkey::Access;
 use libpks::proto::pks_test::{
-    Armed, CRASH, Outcome, PksTest, Refusal, Reply, Request, SCENARIOS, Scenario, Verdict, find, page,
+    Crash, Outcome, PksTest, Refusal, Reply, Request, SCENARIOS, Scenario, Verdict, crash, find, page,
 };
 use libpks::rt::sync::Mutex;
 use libpks::rt::thread::spawn;
 use libpks::rt::{Caller, Instant, Notification, SharedServer, Thread};
 
-use crate::bench::{Target, Tools};
+use crate::bench::{Footprint, Tools};
+use crate::crash::Prepared;
 use crate::scenarios;
-use crate::subject::{DONE, FAULT, Short, access};
+use crate::subject::{DONE, FAULT, Short};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 /// Clients whose sessions are kept apart.
@@ -50,7 +50,7 @@ pub(crate) struct Service {
 struct Session {
     badge: u64,
     /// What the crash will write to, after the first of the two requests.
-    armed: Option<Target>,
+    armed: Option<Prepared>,
     last: Option<Outcome>,
 }
 
@@ -82,8 +82,10 @@ impl Service {
             }
             Request::Run { name } => match find(&name) {
                 None => Err(Refusal::UnknownScenario),
-                Some(scenario) if scenario.name == CRASH => return self.crash(badge, armed),
-                Some(scenario) => self.run(badge, scenario),
+                Some(scenario) => match crash(scenario.name) {
+                    Some(crash) => return self.crash(badge, crash, armed),
+                    None => self.run(badge, scenario),
+                },
             },
         };
         outcome.map_or_else(Reply::Refused, Reply::Done)
@@ -111,7 +113,8 @@ impl Service {
 
     fn run(self: &Arc<Self>, badge: u64, scenario: &'static Scenario) -> Result<Outcome, Refusal> {
         let _running = self.claim()?;
-        let outcome = self.supervised(scenario);
+        let before = self.tools.footprint();
+        let outcome = tidy(self.supervised(scenario), before, self.tools.footprint());
         self.with_session(badge, |session| session.last = Some(outcome.clone()))?;
         Ok(outcome)
     }
@@ -158,25 +161,27 @@ impl Service {
         }
     }
 
-    /// Arms the crash, or carries it out: then this does not come back.
-    fn crash(&self, badge: u64, armed: Option<Target>) -> Reply {
-        let Some(target) = armed else { return self.arm(badge) };
+    /// Arms a crash, or carries it out: then this does not come back.
+    fn crash(&self, badge: u64, crash: &'static Crash, armed: Option<Prepared>) -> Reply {
+        let Some(prepared) = armed.filter(|prepared| prepared.crash() == crash) else {
+            return self.arm(badge, crash);
+        };
         let _running = match self.claim() {
             Ok(running) => running,
             Err(refusal) => return Reply::Refused(refusal),
         };
-        let survived = access(&target.raw, 0, Access::Write, 0x5909);
-        Reply::Done(Outcome::new(Verdict::Fail, 0, format_args!("the write went through: {survived:?}")))
+        let survived = prepared.carry_out(&self.tools);
+        Reply::Done(Outcome::new(Verdict::Fail, 0, format_args!("the domain survived: {survived:?}")))
     }
 
-    fn arm(&self, badge: u64) -> Reply {
-        let target = match Target::new(&self.tools) {
-            Ok(target) => target,
+    fn arm(&self, badge: u64, crash: &'static Crash) -> Reply {
+        let prepared = match Prepared::new(&self.tools, crash) {
+            Ok(prepared) => prepared,
             Err(Error::KeysUnsupported) => return Reply::Done(no_keys(&self.tools)),
             Err(error) => return Reply::Refused(Refusal::CannotArm(error)),
         };
-        let armed = Armed { address: target.address(), key: target.key.index() };
-        match self.with_session(badge, |session| session.armed = Some(target)) {
+        let armed = prepared.armed();
+        match self.with_session(badge, |session| session.armed = Some(prepared)) {
             Ok(()) => Reply::Armed(armed),
             Err(refusal) => Reply::Refused(refusal),
         }
@@ -200,6 +205,15 @@ pub(crate) fn no_keys(tools: &Tools) -> Outcome {
             Outcome::new(Verdict::Fail, 0, format_args!("no keys to be had, but the kernel says {other:?}"))
         }
     }
+}
+
+/// A scenario that leaves a thread or a capability behind has not passed.
+fn tidy(outcome: Outcome, before: Result<Footprint, Error>, after: Result<Footprint, Error>) -> Outcome {
+    if outcome.verdict != Verdict::Pass || (before.is_ok() && before == after) {
+        return outcome;
+    }
+    let checks = outcome.checks;
+    Outcome::new(Verdict::Fail, checks, format_args!("left behind: {before:?} before, {after:?} after"))
 }
 
 fn judge(run: Run<libpks::proto::pks_test::Seen>, checks: u32) -> Outcome {

@@ -49,6 +49,8 @@ impl<T: Send + 'static> Subject<T> {
             if cpu.is_some() {
                 thread.bind(cpu)?;
             }
+            // Who is killed at a fault drops nothing any more.
+            drop(thread);
             body(signals)
         };
         let handle = spawn(STACK, tools.priority, move || {

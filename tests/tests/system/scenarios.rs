@@ -5,7 +5,7 @@ use std::time::Duration;
 use libpks::abi::inspect::{DomainInfo, DomainState, Isolation, SystemInfo};
 use libpks::abi::name;
 use libpks::proto::ipc_test;
-use libpks::proto::pks_test::{self, CRASH, SERVER, Scenario, Verdict};
+use libpks::proto::pks_test::{self, SERVER, Scenario, Verdict};
 use libpks::proto::testlink::{Problem, Reply, Request};
 use tests::failure::{Failure, check};
 use tests::plan::{Exercise, Running};
@@ -66,10 +66,11 @@ fn run(running: &mut Running, scenario: &Scenario, expected: Verdict) -> Result<
     check(verdict != Verdict::Skip || seen.contains(NO_KEYS), || {
         format!("skipped for another reason: {seen}")
     })?;
-    if scenario.name == CRASH && verdict == Verdict::Pass { others_live(running) } else { Ok(()) }
+    let crashed = pks_test::crash(scenario.name).is_some() && verdict == Verdict::Pass;
+    if crashed { others_live(running) } else { Ok(()) }
 }
 
-/// After the crash every domain must run, the restarted one included.
+/// After a crash every domain must run, the restarted one included.
 fn others_live(running: &mut Running) -> Result<(), Failure> {
     let alive = live_domains(running)?;
     check(alive.iter().any(|domain| domain.name == SERVER), || format!("{SERVER} does not run: {alive:#?}"))?;

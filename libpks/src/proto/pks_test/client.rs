@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Armed, CRASH, Outcome, Refusal, Reply, Request};
+use super::{Armed, Outcome, Refusal, Reply, Request};
 use crate::abi::{Error, name};
 use crate::proto::Protocol;
 use crate::rt::{CallError, Client, Inspect, Instant, time};
@@ -28,7 +28,7 @@ pub enum RunError {
     Unexpected,
 }
 
-/// Runs a scenario and judges its outcome from outside: [`Outcome::judged`], and for the crash
+/// Runs a scenario and judges its outcome from outside: [`Outcome::judged`], and for a crash
 /// [`Armed::verdict`] with the newest report that `inspect` tells.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ where
     let request = Request::Run { name: name(scenario) };
     match client.call_until(&request, Instant::after(ACCEPTED_WITHIN)).map_err(RunError::Call)? {
         Reply::Done(outcome) => Ok(outcome.judged(scenario)),
-        Reply::Armed(armed) if scenario == CRASH => {
+        Reply::Armed(armed) if super::crash(scenario).is_some() => {
             crash(client, inspect, &request, armed).map(|outcome| outcome.judged(scenario))
         }
         Reply::Refused(refusal) => Err(RunError::Refused(refusal)),

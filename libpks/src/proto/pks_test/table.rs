@@ -39,7 +39,7 @@ scenarios! {
         "Linux PKS series V10, pks_test cmd 5";
     "S8_global", true, 12, "rights of all threads change under a thread that is running on another CPU",
         "Linux RFC PKS/PMEM 02/58, global test";
-    "S9_crash", true, 5, "an unhandled fault ends the test domain alone (ask twice in a row)",
+    "S9_crash", true, 6, "an unhandled fault ends the test domain alone (ask twice in a row)",
         "Linux PKS series V10, pks_test cmd 9";
     "S10_harness", false, 16, "the test server refuses what it must: unknown names, two runs at once, stale arming",
         "Linux PKS series V10, sessions of pks_test";
@@ -79,6 +79,8 @@ scenarios! {
         "Linux PKS series V10, pks_set_* in a handler (what it gets wrong)";
     "P11_grant", true, 40, "granted at a fault: no second fault of that thread, other threads still fault, until taken back",
         "Linux PKS series V10, pks_update_exception, pks_test cmd 5";
+    "P12_strict", true, 6, "a fault that nobody waits for ends the domain; with somebody who waits it does not (ask twice in a row)",
+        "Linux PKS series V10, memremap.pks_fault_mode=strict; Intel SDM vol. 3A, 4.6.2";
     "P13_guards", true, 500, "guards nest and are dropped in every order, by early returns too: the word is what the living say",
         "docs/memory-and-keys.md; Linux PKS series V1, review by T. Gleixner";
     "P14_fetch", true, 16, "code is fetched from a page whose key is closed, and not from an XD page",

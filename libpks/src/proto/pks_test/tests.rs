@@ -1,11 +1,15 @@
 //! What a judge must not be fooled by.
 
 use super::*;
+use crate::abi::fault::{FaultAccess, FaultKind, FaultReport};
 use crate::abi::name;
+use crate::pkey::{Access, Pkey, Pkrs, Rights};
 use crate::proto::testlink;
 use crate::wire;
 
-const ARMED: Armed = Armed { address: 0xffff_e000_0000_1000, key: 7 };
+const CRASH: &str = "S9_crash";
+const ARMED: Armed =
+    Armed { address: 0xffff_e000_0000_1000, key: 7, rights: Rights::NoAccess, access: Access::Write };
 
 fn report() -> FaultReport {
     FaultReport {
@@ -47,6 +51,8 @@ fn the_crash_passes_only_by_the_announced_fault() {
     assert_eq!(crash(|report| report.address += 8), Verdict::Fail);
     assert_eq!(crash(|report| report.key = Some(8)), Verdict::Fail);
     assert_eq!(crash(|report| report.key = None), Verdict::Fail);
+    assert_eq!(crash(|report| report.pkrs = 0), Verdict::Fail);
+    assert_eq!(crash(|report| report.pkrs_live ^= 3 << 14), Verdict::Fail);
 }
 
 #[test]
@@ -82,7 +88,12 @@ fn the_required_scenarios_are_there_once() {
         let prefix = alloc::format!("{}{}_", char::from(required.0), required.1);
         assert_eq!(begins(&prefix), 1, "{prefix}");
     }
-    assert_eq!(find(CRASH).map(|scenario| scenario.name), Some(CRASH));
+    for crash in CRASHES {
+        assert!(find(crash.scenario).is_some(), "{}", crash.scenario);
+        assert_eq!(super::crash(crash.scenario), Some(&crash));
+        let permitted = Pkrs::DEFAULT.with(Pkey::new(7).unwrap(), crash.rights);
+        assert!(!permitted.permits(Pkey::new(7).unwrap(), crash.access, true), "{}", crash.scenario);
+    }
     for scenario in SCENARIOS {
         let listed = &page(core::slice::from_ref(scenario), 0)[0];
         let told = (listed.name.as_str(), listed.about.as_str(), listed.source.as_str());

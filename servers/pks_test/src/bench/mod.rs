@@ -6,12 +6,14 @@ pub(crate) use operations::{LeafAccess, LeafShape, Probed, UserPage, Words};
 
 use core::ops::Deref;
 use libpks::abi::Error;
+use libpks::abi::inspect::DomainState;
 use libpks::abi::layout::{KERNEL_BASE, PAGE};
 use libpks::pkey::{Pkey, Pkrs, Rights};
 use libpks::rt::unguarded::Unguarded;
 
 use libpks::rt::{Inspect, Key, KeyPool, Owned, Region, SelfTest, Thread};
 
+use libpks::proto::pks_test::SERVER;
 use libpks::proto::pks_test::checks::{Run, Stop};
 
 /// CR4.PKS (Intel SDM vol. 3A, section 2.5).
@@ -31,6 +33,17 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
+    /// What this domain has of what a scenario could leave behind. Regions and keys are held by capabilities.
+    pub(crate) fn footprint(&self) -> Result<Footprint, Error> {
+        for index in 0.. {
+            let domain = self.inspect.domain(index)?.ok_or(Error::NotFound)?;
+            if domain.name == SERVER && domain.state == DomainState::Running {
+                return Ok(Footprint { threads: domain.threads, capabilities: domain.capabilities });
+            }
+        }
+        Err(Error::NotFound)
+    }
+
     /// How many CPUs run.
     pub(crate) fn cpus(&self) -> Result<u32, Error> {
         Ok(self.inspect.system()?.cpus)
@@ -58,6 +71,13 @@ impl Tools {
             .find(is_data)
             .ok_or_else(|| Stop::failed(format_args!("the kernel has no data pages")))
     }
+}
+
+/// See [`Tools::footprint`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Footprint {
+    threads: u32,
+    capabilities: u32,
 }
 
 /// A region of one page.

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 
 use libpks::abi::{Error, name};
-use libpks::proto::pks_test::{CRASH, PksTest, Refusal, Reply, Request, SCENARIOS, Verdict};
+use libpks::proto::pks_test::{CRASHES, PksTest, Refusal, Reply, Request, SCENARIOS, Verdict};
 use libpks::rt::text::cut;
 use libpks::rt::{CallError, CapRights, Capability, Client, Endpoint, Owned, serve};
 
@@ -87,6 +87,11 @@ fn sessions(first: &Visitor, second: &Visitor, checks: &Checks) -> Run {
     Ok(())
 }
 
+/// The crash that is armed here.
+const CRASH: &str = CRASHES[0].scenario;
+/// Another one, which must not be taken for the second request.
+const OTHER_CRASH: &str = CRASHES[1].scenario;
+
 /// The crash needs two requests in a row of the same client. A stale arming would end this domain here.
 fn arming(service: &Arc<Service>, first: &Visitor, second: &Visitor, checks: &Checks) -> Run {
     if let Reply::Done(outcome) = first.run(CRASH)? {
@@ -108,6 +113,11 @@ fn arming(service: &Arc<Service>, first: &Visitor, second: &Visitor, checks: &Ch
         is_armed(&second.run(CRASH)?),
         format_args!("the second client's crash is not armed by itself"),
     )?;
+    // Another crash is another request: it disarms the first and is armed itself.
+    for crash in [OTHER_CRASH, CRASH] {
+        checks
+            .that(is_armed(&first.run(crash)?), format_args!("{crash} is not armed after another crash"))?;
+    }
     // Armed and asked again, but something runs: refused, and disarmed.
     let busy = first.run(CRASH)?;
     checks.same(format_args!("the crash beside this run"), busy, Reply::Refused(Refusal::Busy))?;

@@ -53,6 +53,8 @@ fn of_its_own_will(
             access(&raws.0, 8, Access::Read, 0)?;
             access(&raws.1, 8, Access::Write, u64::from(cpu))?;
         }
+        // Who is killed at a fault drops nothing any more.
+        drop(thread);
         access(&raws.0, 8, Access::Write, u64::MAX)
     })?;
     subject.until(FAULT)?;
