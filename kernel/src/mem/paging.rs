@@ -28,9 +28,10 @@ pub(crate) const fn index(address: u64, level: u8) -> usize {
     ((address >> (12 + 9 * (level as u64 - 1))) & 511) as usize
 }
 
-/// An entry that points to a table. Rights are decided by the leaf; U/S is set only above the test page.
+/// An entry that points to a table. Rights are decided by the leaf; U/S is set only above the test page. Accessed is set
+/// beforehand, as in leaves.
 pub(crate) fn table_entry(table: Table, user: bool) -> u64 {
-    let mut flags = Flags::PRESENT | Flags::WRITABLE;
+    let mut flags = Flags::PRESENT | Flags::WRITABLE | Flags::ACCESSED;
     flags.set(Flags::USER_ACCESSIBLE, user);
     table.0 | flags.bits()
 }
