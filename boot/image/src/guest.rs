@@ -98,25 +98,47 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// When cargo fails; what it said has gone to standard error.
     pub fn build(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
-        self.build_with(packages, &[])
+        self.cargo(packages, &[], &[])
     }
 
-    /// The same with variables for the build scripts.
+    /// Builds one package with features of its own and variables for the build scripts. With features it gets a directory
+    /// of its own: cargo would put both executables in the same place, and one could be taken for the other.
     ///
     /// # Errors
     /// As [`Guest::build`].
-    pub fn build_with(&self, packages: &[&str], variables: &[(&str, String)]) -> Result<Vec<PathBuf>> {
+    pub fn build_with(
+        &self,
+        package: &str,
+        features: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<PathBuf> {
+        Ok(self.cargo(&[package], features, variables)?.remove(0))
+    }
+
+    fn cargo(
+        &self,
+        packages: &[&str],
+        features: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<Vec<PathBuf>> {
+        let target = match features {
+            [] => self.workspace.target().to_owned(),
+            features => self.workspace.output().join(format!("build.{}", features.join("."))),
+        };
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(self.workspace.root());
         cargo.args(["build", "--quiet", "--release", "--target", TARGET]);
-        cargo.arg("--target-dir").arg(self.workspace.target());
+        cargo.arg("--target-dir").arg(&target);
         for package in packages {
             cargo.args(["--package", package]);
+        }
+        for feature in features {
+            cargo.args(["--features", feature]);
         }
         cargo.envs(variables.iter().map(|(name, value)| (name, value)));
         self.toolchain.configure(&mut cargo);
         tool::run(&mut cargo).with_context(|| format!("building {} for {TARGET}", packages.join(", ")))?;
-        let dir = self.workspace.target().join(TARGET).join("release");
+        let dir = target.join(TARGET).join("release");
         packages.iter().map(|package| executable(&dir.join(package))).collect()
     }
 }

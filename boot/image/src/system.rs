@@ -48,17 +48,26 @@ impl System {
     /// When the manifest has a mistake (the message names file and line), when a crate does not
     /// build, or when a file cannot be written.
     pub fn build(workspace: &Workspace, manifest: &Path) -> Result<Self> {
+        Self::build_with(workspace, manifest, &[])
+    }
+
+    /// The same with features of the kernel's switched on. Its files are beside those of the ordinary system, and
+    /// neither is built anew because of the other.
+    ///
+    /// # Errors
+    /// As [`System::build`].
+    pub fn build_with(workspace: &Workspace, manifest: &Path, features: &[&str]) -> Result<Self> {
         let compiled = manifest::load(manifest)?;
         let toolchain = Toolchain::detect()?;
         let images: Vec<_> = compiled.servers.iter().map(|server| server.image.as_str()).collect();
         let guest = Guest::new(workspace, &toolchain);
         // Apart, because one invocation would unify their features: the kernel's libpks has none.
-        let kernel = crate::kernel::build(&guest, workspace)?;
+        let kernel = crate::kernel::build(&guest, workspace, features)?;
         let servers = guest.build(&images)?;
         let loader = guest.build(&["direct"])?.remove(0);
 
         let stem = manifest.file_stem().context("a manifest needs a file name")?;
-        let dir = workspace.output().join(stem);
+        let dir = workspace.output().join(stem).with_added_extension(features.join("."));
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mut modules = vec![Module { name: "manifest".into(), file: dir.join("manifest") }];
         replace(&modules[0].file, &compiled.encode()?)?;
