@@ -6,6 +6,7 @@
 
 use crate::arch::{insn, window};
 use crate::boot::MAX_CPUS;
+use crate::mem::translations;
 use crate::state::Kernel;
 use crate::tlb;
 use core::cell::UnsafeCell;
@@ -32,6 +33,7 @@ pub(crate) unsafe fn install(kernel: Kernel) {
 /// Runs as the only CPU in the kernel. Interrupts are off.
 pub(crate) fn enter(work_fn: impl FnOnce(&mut Kernel)) {
     let inside = &INSIDE[window::cpu()];
+    translations::entered();
     inside.store(true, Ordering::SeqCst);
     while HELD.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
         if crate::is_stopped() {

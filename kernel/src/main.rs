@@ -127,6 +127,7 @@ fn set_up_this_cpu(number: usize) {
 /// The bootstrap CPU, on the kernel's own page tables.
 #[unsafe(link_section = ".init.text")]
 extern "C" fn first_cpu_main() -> ! {
+    mem::translations::root_loaded();
     // SAFETY: this CPU has just loaded the root that `build` made.
     unsafe { mem::bringup::leave_loader_map() };
     set_up_this_cpu(0);
@@ -195,6 +196,7 @@ fn report(boot: &Boot, features: cpu::Features) {
     ::log::info!(target: "boot", "loaded by {}, command line \"{}\"", boot.loader, boot.command_line);
     let mib = mem::with(|memory| memory.frames_total) / 256;
     ::log::info!(target: "mem", "{mib} MiB, {} paging levels, own page tables", boot.levels);
+    mem::translations::announce();
     if features.pks {
         ::log::info!(target: "pks", "CR4.PKS on, 16 keys, PKRS {}", libpks::pkey::Pkrs::DEFAULT);
     } else {
@@ -254,6 +256,7 @@ fn start_other_cpus(boot: &Boot) {
 /// Another CPU, on the kernel's own page tables.
 #[unsafe(link_section = ".init.text")]
 extern "C" fn other_cpu_main() -> ! {
+    mem::translations::root_loaded();
     let number = arch::window::cpu();
     set_up_this_cpu(number);
     apic::start();

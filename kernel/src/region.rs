@@ -2,7 +2,7 @@
 //! the pool.
 
 use crate::domain::{Domain, Payer};
-use crate::mem::{self, Mapping, PAGE};
+use crate::mem::{self, Mapping, PAGE, translations};
 use crate::object::Ref;
 use crate::state::Kernel;
 use libpks::abi::{Error, layout};
@@ -146,7 +146,12 @@ impl Kernel {
 
     /// The key for the pages of a region that gets mapped. Without PKS there is only the open one.
     fn map_class(&mut self, member: &mut Member) -> Result<Pkey, Error> {
-        if self.pks { Ok(self.sharing.map(member, &mut self.keys)?) } else { Ok(Pkey::OPEN) }
+        if !self.pks {
+            return Ok(Pkey::OPEN);
+        }
+        let key = self.sharing.map(member, &mut self.keys)?;
+        translations::note_keys(&self.keys);
+        Ok(key)
     }
 
     /// A region leaves its class; a key that nothing is under any more goes back. No TLB has its pages any more.
@@ -160,6 +165,7 @@ impl Kernel {
     pub(crate) fn release_key(&mut self, key: Pkey) {
         self.recompute_words();
         self.keys.release(key).expect("only keys that were taken are given back");
+        translations::note_keys(&self.keys);
     }
 
     /// Backs a region with frames and maps it.
@@ -306,6 +312,7 @@ impl Kernel {
     ) -> Result<(), Error> {
         let member = &mut self.regions[region].member;
         let change = self.sharing.set_holder(member, owner, Some(rights), &mut self.keys)?;
+        translations::note_keys(&self.keys);
         if let Some(key) = change.new_key {
             self.retag(region, key);
         }

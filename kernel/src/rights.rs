@@ -4,6 +4,7 @@
 //! every change of them.
 
 use crate::domain::Domain;
+use crate::mem::translations;
 use crate::object::Ref;
 use crate::region::Region;
 use crate::state::Kernel;
@@ -57,6 +58,7 @@ impl Kernel {
         }
         if self.pks && !member.is_mapped() {
             let key = self.sharing.map(member, &mut self.keys)?;
+            translations::note_keys(&self.keys);
             self.retag(region, key);
             // Whoever had it open when it was closed for want of a key has it open again.
             self.recompute_words();

@@ -3,9 +3,10 @@
 use crate::arch::{apic, clock, insn, window};
 use crate::boot::MAX_CPUS;
 use crate::lock;
-use crate::mem::PAGE;
+use crate::mem::{PAGE, translations};
 use crate::state::Kernel;
 use libpks::table::Table;
+use libpks::translations::Event;
 use spin::Mutex;
 
 /// A range: address and pages.
@@ -45,6 +46,7 @@ impl Kernel {
         for cpu in others {
             self.wait_until_inside(cpu);
         }
+        translations::step(|| Some(Event::Synced { cpu: translations::this_cpu()? }));
     }
 
     /// Waits for a CPU that was kicked. A domain that has switched interrupts off does not hear that; the NMI switches
@@ -76,5 +78,6 @@ impl Kernel {
             }
         }
         self.sync_cpus();
+        translations::step(|| Some(Event::Invalidated { cpu: translations::this_cpu()?, address, pages }));
     }
 }

@@ -6,6 +6,7 @@
 use crate::arch::record::{Record, VECTOR_BAD, VECTOR_CALL, VECTOR_REPLY, VECTOR_SYSCALL};
 use crate::arch::{apic, cpu, entry, insn, window};
 use crate::lock;
+use crate::mem::translations;
 use crate::selftest;
 use crate::state::Kernel;
 use libpks::abi::fault::FaultKind;
@@ -125,10 +126,12 @@ impl Kernel {
     fn leave_to_next(&mut self, record: &mut Record) {
         let next = self.schedule();
         // The hook of every switch: the cell always says what the books say of the thread that runs next.
-        window::set_cell(self.seat(next).word);
+        let word = self.seat(next).word;
+        window::set_cell(word);
         *record = self.threads[next].record;
         window::scrub_nmi_slot();
         self.cpu(window::cpu()).evicted = false;
+        translations::leaving(word);
     }
 
     /// The first time that a CPU leaves the kernel.

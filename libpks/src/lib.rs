@@ -27,4 +27,5 @@ pub mod proto;
 pub mod rt;
 pub mod sharing;
 pub mod table;
+pub mod translations;
 pub mod wire;

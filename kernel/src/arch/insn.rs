@@ -4,7 +4,9 @@
 //! What only bring-up needs lies in `.init.text`, which is unmapped once all CPUs are up: a domain that jumped there
 //! would find nothing.
 
+use crate::mem::translations;
 use core::arch::asm;
+use libpks::translations::Event;
 
 /// Reads a byte from a port.
 ///
@@ -75,8 +77,11 @@ pub(crate) unsafe fn out32(port: u16, value: u32) {
 /// Drops this CPU's translation of one page (Intel SDM vol. 2A, INVLPG).
 #[inline(never)]
 pub(crate) fn invalidate_page(address: u64) {
-    // SAFETY: forgetting a translation changes no memory; the next access walks the page table.
-    unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
+    translations::step(|| {
+        // SAFETY: forgetting a translation changes no memory; the next access walks the page table.
+        unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
+        Some(Event::PageInvalidated { cpu: translations::this_cpu()?, address })
+    });
 }
 
 /// The address of the last page fault.
@@ -143,7 +148,9 @@ pub(crate) fn stop() -> ! {
 
 /// Instructions of bring-up. `init` text is gone afterwards.
 pub(crate) mod init {
+    use crate::mem::translations;
     use core::arch::asm;
+    use libpks::translations::Event;
 
     /// Loads the root page table, which also flushes the TLB (there are no global pages).
     ///
@@ -154,6 +161,7 @@ pub(crate) mod init {
     pub(crate) unsafe fn write_cr3(value: u64) {
         // SAFETY: as the caller promises. Not nomem: every mapping may change.
         unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
+        translations::root_loaded();
     }
 
     /// CR0.
@@ -184,8 +192,12 @@ pub(crate) mod init {
     #[inline(never)]
     #[unsafe(link_section = ".init.text")]
     pub(crate) unsafe fn write_cr4(value: u64) {
+        let old = super::read_cr4();
         // SAFETY: as the caller promises.
         unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
+        translations::step(|| {
+            Some(Event::ControlWritten { cpu: translations::this_cpu()?, old, new: value })
+        });
     }
 
     /// Sets a model-specific register.

@@ -8,7 +8,7 @@ mod stop;
 pub(crate) use quota::{Payer, Quota};
 
 use crate::ipc::Signal;
-use crate::mem::PAGE;
+use crate::mem::{PAGE, translations};
 use crate::object::Ref;
 use crate::rights::Opening;
 use crate::state::Kernel;
@@ -160,6 +160,7 @@ impl Kernel {
         self.charge(domain, caps * CAP_BYTES)?;
         let mut member = self.sharing.join(owner, Rights::ReadWrite)?;
         let key = if self.pks { self.sharing.map(&mut member, &mut self.keys).map(Some) } else { Ok(None) };
+        translations::note_keys(&self.keys);
         self.domains[domain].member = Some(member);
         self.domains[domain].key = key?;
         self.load_image(domain, module)

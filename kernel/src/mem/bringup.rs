@@ -3,7 +3,10 @@
 use super::direct::{set_base, words_mut};
 use super::map::{MapError, Mapping, PageTables};
 use super::paging::{ADDRESS, Table, index};
-use super::{DEVICES, DIRECT_MAP, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE, USER_TEST_PAGE};
+use super::{
+    DEVICES, DIRECT_MAP, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE, USER_TEST_PAGE,
+    translations,
+};
 use crate::arch::{gdt, insn, record, window};
 use crate::boot::{Boot, RamUse};
 use libpks::abi::layout;
@@ -84,7 +87,9 @@ pub(crate) type Roots = heapless::Vec<u64, { crate::boot::MAX_CPUS }>;
 pub(crate) unsafe fn build(boot: &Boot) -> Result<Roots, BringupError> {
     // SAFETY: the loader maps all RAM there.
     unsafe { set_base(boot.direct_map) };
-    let (frames, bitmap) = take_frames(boot)?;
+    let (mut frames, bitmap) = take_frames(boot)?;
+    translations::start(&mut frames, boot.levels)
+        .map_err(|_| BringupError::TooLittle("the log of translations"))?;
     let frames_total = frames.free_count();
     let mut memory = Memory {
         frames,
@@ -195,11 +200,7 @@ fn with_frames<R>(
     work_fn: impl FnOnce(&mut PageTables, &mut dyn FnMut() -> Option<u64>) -> R,
 ) -> R {
     let frames = &mut memory.frames;
-    work_fn(&mut memory.tables, &mut || {
-        let frame = frames.allocate()? * PAGE;
-        super::frame_bytes_zero(frame);
-        Some(frame)
-    })
+    work_fn(&mut memory.tables, &mut || super::take_frame(frames))
 }
 
 /// The direct map: large pages where they fit.

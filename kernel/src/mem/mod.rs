@@ -19,6 +19,7 @@ mod direct;
 mod map;
 mod paging;
 mod table;
+pub(crate) mod translations;
 
 pub(crate) use bringup::{forget_init, open_vault, vault_offset};
 pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
@@ -26,6 +27,7 @@ pub(crate) use map::{MapError, Mapping, PageTables};
 pub(crate) use table::ReservedTable;
 
 use libpks::frames::FrameBitmap;
+use libpks::translations::Event;
 use spin::Mutex;
 
 /// Bytes of a page and of a frame.
@@ -81,9 +83,7 @@ impl Memory {
     /// # Errors
     /// [`NoFrames`].
     pub(crate) fn allocate_frame(&mut self) -> Result<u64, NoFrames> {
-        let physical = self.frames.allocate().ok_or(NoFrames)? * PAGE;
-        frame_bytes_zero(physical);
-        Ok(physical)
+        take_frame(&mut self.frames).ok_or(NoFrames)
     }
 
     /// Gives a frame back.
@@ -91,7 +91,10 @@ impl Memory {
     /// # Panics
     /// If it was not taken: the kernel's books are wrong then.
     pub(crate) fn release_frame(&mut self, physical: u64) {
-        self.frames.release(physical / PAGE).expect("only what was taken is given back");
+        translations::step(|| {
+            self.frames.release(physical / PAGE).expect("only what was taken is given back");
+            Some(Event::FrameFreed { frame: physical })
+        });
     }
 
     /// Maps device registers for the kernel, uncached, for good. Gives the address.
@@ -131,10 +134,18 @@ impl Memory {
         mapping: Mapping,
     ) -> Result<(), MapError> {
         let frames = &mut self.frames;
-        self.tables.map_at_level(address, physical, level, mapping, &mut || {
-            let frame = frames.allocate()? * PAGE;
-            frame_bytes_zero(frame);
-            Some(frame)
-        })
+        self.tables.map_at_level(address, physical, level, mapping, &mut || take_frame(frames))
     }
+}
+
+/// Takes a frame, filled with zeros, and gives its physical address. The one way to a single frame.
+fn take_frame(frames: &mut FrameBitmap<'_>) -> Option<u64> {
+    let mut taken = None;
+    translations::step(|| {
+        let frame = frames.allocate()? * PAGE;
+        frame_bytes_zero(frame);
+        taken = Some(frame);
+        Some(Event::FrameTaken { frame })
+    });
+    taken
 }

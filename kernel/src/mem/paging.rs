@@ -1,7 +1,8 @@
 //! Entries of page tables (Intel SDM vol. 3A, 4.5) and how they are reached.
 
-use super::direct;
+use super::{direct, translations};
 use libpks::pkey::{Pkey, pte_with_key};
+use libpks::translations::Event;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 /// The physical address in an entry.
@@ -17,9 +18,15 @@ impl Table {
         direct::read_word(self.0 + (index as u64 % 512) * 8)
     }
 
-    /// Writes an entry. A present entry that changes needs an invalidation on every CPU.
+    /// Writes an entry. A present entry that changes needs an invalidation on every CPU. Nothing else writes to a page
+    /// table.
     pub(crate) fn set(self, index: usize, entry: u64) {
-        direct::write_word(self.0 + (index as u64 % 512) * 8, entry);
+        let at = self.0 + (index as u64 % 512) * 8;
+        translations::step(|| {
+            let old = if translations::ON { direct::read_word(at) } else { 0 };
+            direct::write_word(at, entry);
+            (entry != old).then_some(Event::EntryWritten { entry: at, old, new: entry })
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operations on regions, keys and the heap.
 
 use super::{Answer, Outcome, Request, misrouted};
-use crate::mem::PAGE;
+use crate::mem::{PAGE, translations};
 use crate::object::Ref;
 use crate::region::{PooledKey, Region};
 use crate::state::Kernel;
@@ -65,6 +65,7 @@ impl Kernel {
             Syscall::KeyAllocate => {
                 self.require(owner, first, ObjectKind::KeyPool, CapRights::MANAGE)?;
                 let key = self.keys.allocate()?;
+                translations::note_keys(&self.keys);
                 let made = self.pooled_keys.insert(PooledKey { key, refs: 1, regions: 0 });
                 let pooled = made.map_err(|error| {
                     self.release_key(key);
