@@ -43,6 +43,14 @@ impl fmt::Display for End {
 pub trait Process: Send {
     /// Waits until it ends by itself; `None` if it does not within `limit`.
     fn wait(&mut self, limit: Duration) -> Option<End>;
+
+    /// Runs a line of QEMU's human monitor; gives what it printed.
+    ///
+    /// # Errors
+    /// When the process has no monitor, or it does not answer. The monitor reports its own errors in the text.
+    fn monitor(&mut self, line: &str) -> anyhow::Result<String> {
+        anyhow::bail!("no monitor for {line:?}")
+    }
 }
 
 /// A guest that was started.

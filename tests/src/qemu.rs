@@ -60,6 +60,10 @@ impl Process for Qemu {
             Err(error) => Some(End::Other(format!("{error:#}"))),
         }
     }
+
+    fn monitor(&mut self, line: &str) -> Result<String> {
+        self.0.monitor(line)
+    }
 }
 
 fn meaning(verdict: &Verdict, stderr: &str) -> End {

@@ -190,7 +190,8 @@ fn adversary(lab: &Arc<Lab>, cpus: u32) -> Plan {
     plan
 }
 
-fn commit(running: &mut Running, crime: &Crime) -> Result<(), Failure> {
+/// Has a crime committed; its consequence must be the one it deserves.
+pub(crate) fn commit(running: &mut Running, crime: &Crime) -> Result<(), Failure> {
     let before = live_domains(running)?.len();
     let consequence = match running.link.ask(&Request::Crime { name: name(crime.name) }, CRIME)? {
         Reply::Crime(consequence) => consequence,

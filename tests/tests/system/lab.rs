@@ -46,6 +46,15 @@ impl Lab {
         })
     }
 
+    /// What boots the system on `machine` with features of the kernel's switched on; it is built at its first boot.
+    pub(crate) fn boots_with_kernel(&self, features: &'static [&'static str], machine: Machine) -> BootFn {
+        Box::new(move || {
+            let workspace = Workspace::find()?;
+            let system = System::build_with(&workspace, &workspace.root().join(MANIFEST), features)?;
+            qemu::boots(Arc::new(workspace), Arc::new(system), machine.clone())()
+        })
+    }
+
     /// What boots the system on `machine` with the bytes of one module changed, or, where `change` gives `None`,
     /// without that module.
     pub(crate) fn boots_with(

@@ -10,6 +10,7 @@ mod lab;
 mod machines;
 mod results;
 mod scenarios;
+mod translations;
 
 use std::cmp::Reverse;
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
     plans.extend(dialogues::plans(&lab));
     plans.extend(hostile::plans(&lab));
+    plans.extend(translations::plans(&lab, matches!(part, Part::Full)));
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let cores = args.test_threads.unwrap_or(cores);
     // The board runs things side by side, the heaviest first. The trials only wait for it: in one thread and in the
