@@ -305,7 +305,7 @@ mod tests {
         let mut longer = good.clone();
         longer.extend([0, 0]);
         assert_eq!(Manifest::decode(&longer), Err(ManifestError::Trailing(2)));
-        for cut in 6..good.len() {
+        for cut in (6..good.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
             assert!(Manifest::decode(&good[..cut]).is_err(), "cut to {cut} bytes");
         }
     }
@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn no_flipped_bit_makes_the_reader_panic_or_invent_powers() {
         let good = sample().encode().expect("encodes");
-        for (at, bit) in (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let step = if cfg!(miri) { 29 } else { 1 };
+        for (at, bit) in (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))).step_by(step) {
             let mut bytes = good.clone();
             bytes[at] ^= 1 << bit;
             if let Ok(manifest) = Manifest::decode(&bytes) {

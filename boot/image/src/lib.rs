@@ -12,6 +12,7 @@ pub mod iso;
 pub mod kernel;
 pub mod limine;
 pub mod manifest;
+pub mod miri;
 pub mod qemu;
 pub mod run;
 pub mod system;

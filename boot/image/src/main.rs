@@ -9,7 +9,7 @@ use image::limine::Limine;
 use image::run::Request;
 use image::system::System;
 use image::workspace::Workspace;
-use image::{doctor, gdb, iso, run};
+use image::{doctor, gdb, iso, miri, run};
 
 #[derive(Parser)]
 #[command(about, max_term_width = 100)]
@@ -66,6 +66,11 @@ enum Task {
     },
     /// Say which tools are here, and what is missing.
     Doctor,
+    /// Run the pure code's tests under Miri; says SKIP, with the reason, where Miri cannot be had.
+    Miri {
+        /// Parts of names of tests [default: all tests].
+        filters: Vec<String>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -121,6 +126,7 @@ fn perform(options: Options) -> Result<u8> {
         Task::Run { log, words } => return run::run(&workspace, &Request::parse(&words)?, log),
         Task::Gdb { words, gdb } => gdb::run(&workspace, &Request::parse(&words)?, &gdb)?,
         Task::Doctor => return Ok(doctor::report(&workspace)),
+        Task::Miri { filters } => return miri::run(&workspace, &filters),
     }
     Ok(0)
 }

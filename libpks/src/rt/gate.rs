@@ -235,6 +235,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri runs no assembly")]
     fn registers_go_through_and_nothing_else_changes() {
         let info = Info::from_raw(9);
         let mut registers = Registers { words: [1, 2, 3, 4, 5, 6, 7, 8], info, target: 0x12, extra: 0x34 };
