@@ -5,6 +5,7 @@ mod arena;
 mod cap_model;
 mod cap_revoke;
 mod cap_rules;
+mod damage;
 mod elf;
 mod elf_builder;
 mod frames;
