@@ -26,6 +26,7 @@ pub mod proto;
 #[cfg(any(feature = "rt", test))]
 pub mod rt;
 pub mod sharing;
+pub mod smp;
 pub mod table;
 pub mod translations;
 pub mod wire;
