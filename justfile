@@ -55,6 +55,9 @@ test *FILTER:
 # Run the tests on all configurations, and those that take long; everything but `mutants` and `soak`
 test-all:
     @PORTCULLIS_FULL=1 {{ just_executable() }} test
+    @{{ just_executable() }} exhaustive
+    @{{ just_executable() }} loom
+    @{{ just_executable() }} miri
 
 # Break a copy of the tree with each mutant of tests/mutants, and demand that its tests see it; FILTER selects by name
 mutants *FILTER:
@@ -88,3 +91,16 @@ doctor:
 # Remove everything that was built
 clean:
     cargo clean
+
+# Check every rights word, page-table entry and short history of keys, in release mode (minutes)
+exhaustive *FILTER:
+    @cargo test --release --package libpks --test exhaustive -- --ignored --nocapture --test-threads=1 "$@"
+
+# Model-check the lock-free protocols: every interleaving and memory order of two or three CPUs
+loom *FILTER:
+    @RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-2}" \
+        cargo test --release --package libpks --test loom --target-dir "${CARGO_TARGET_DIR:-target}/loom" -- "$@"
+
+# Run the pure code's tests under Miri; says SKIP, with the reason, where its toolchain cannot be had
+miri *FILTER:
+    @{{ image }} miri "$@"
