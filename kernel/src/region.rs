@@ -228,6 +228,7 @@ impl Kernel {
     /// The last capability to a region has gone.
     pub(crate) fn destroy_region(&mut self, at: Ref<Region>) {
         let Some(region) = self.regions.remove(at) else { return };
+        self.drop_global_openings(at);
         self.unlink_region(&region);
         self.unmap_range(region.address, region.pages);
         self.recompute_words();

@@ -141,6 +141,27 @@ impl Kernel {
         Ok(())
     }
 
+    /// A region goes: so does what domains have open of it for all of their threads. There is no token by which they could
+    /// close that themselves.
+    pub(crate) fn drop_global_openings(&mut self, region: Ref<Region>) {
+        for number in 0..self.domains.capacity() {
+            let Some(domain) = self.domains.at_number(number) else { continue };
+            let (mut previous, mut at) = (None, self.domains[domain].openings);
+            while let Some(opening) = at {
+                at = self.openings[opening].next;
+                if self.openings[opening].region != region {
+                    previous = Some(opening);
+                    continue;
+                }
+                match previous {
+                    None => self.domains[domain].openings = at,
+                    Some(previous) => self.openings[previous].next = at,
+                }
+                self.drop_opening(domain, opening);
+            }
+        }
+    }
+
     /// Ends all openings of a list of this domain's.
     pub(crate) fn drop_openings(&mut self, domain: Ref<Domain>, mut first: Option<Ref<Opening>>) {
         while let Some(opening) = first {
