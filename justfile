@@ -104,3 +104,7 @@ loom *FILTER:
 # Run the pure code's tests under Miri; says SKIP, with the reason, where its toolchain cannot be had
 miri *FILTER:
     @{{ image }} miri "$@"
+
+# Random steps against the reference model, for as long as said: minutes=60 cpus=4 seed= (docs/testing.md)
+soak *ARGS:
+    @cargo run --quiet --package tests --bin soak -- "$@"

@@ -5,7 +5,8 @@
 //! the host tests it against naive models. Each of those modules forbids unsafe code for itself; the crate as
 //! a whole cannot, because the server runtime needs some.
 //!
-//! Features: `alloc` for modules that allocate, `rt` for the server runtime (implies `alloc`).
+//! Features: `alloc` for modules that allocate, `rt` for the server runtime (implies `alloc`),
+//! `model` for the reference model of the stress tests.
 #![no_std]
 
 #[cfg(any(feature = "alloc", test))]
@@ -19,6 +20,8 @@ pub mod frames;
 #[cfg(any(feature = "alloc", test))]
 pub mod manifest;
 pub mod manifest_head;
+#[cfg(any(feature = "model", test))]
+pub mod model;
 pub mod opening;
 pub mod pkey;
 pub mod ports;

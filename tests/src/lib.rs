@@ -11,6 +11,7 @@
 //! | [`qemu`] | guests in QEMU |
 //! | [`gdbstub`] | stops a guest at an instruction |
 //! | [`guest`] | guests that are stopped at exact instructions while they work |
+//! | [`stress`] | sessions of the stress server |
 //! | [`translations`] | the model that a log of page-table changes and invalidations is checked against |
 //! | [`failure`] | every way to fail |
 //! | [`mutants`] | breaks a copy of the tree on purpose, and looks whether the tests see it |
@@ -30,4 +31,5 @@ pub mod mutants;
 pub mod plan;
 pub mod qemu;
 pub mod session;
+pub mod stress;
 pub mod translations;

@@ -12,6 +12,7 @@ pub mod adversary;
 pub mod console;
 pub mod ipc_test;
 pub mod pks_test;
+pub mod stress;
 pub mod supervisor;
 pub mod testlink;
 

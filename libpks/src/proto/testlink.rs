@@ -7,6 +7,7 @@
 
 use super::adversary::Consequence;
 use super::pks_test::{Outcome, Page, Verdict};
+use super::stress;
 use crate::abi::fault::FaultReport;
 use crate::abi::inspect::{DomainInfo, SystemInfo};
 use crate::abi::{Error, Name};
@@ -72,6 +73,8 @@ pub enum Request {
         /// Its name.
         name: Name,
     },
+    /// Run random steps: [`Reply::Stressed`].
+    Stress(stress::Session),
     /// End the test: [`Reply::Closing`], after which the guest leaves QEMU.
     Finish,
 }
@@ -111,6 +114,8 @@ pub enum Reply {
     Done,
     /// What came of the crime.
     Crime(Consequence),
+    /// What came of the random steps.
+    Stressed(stress::Reply),
     /// What has happened since the start, as the guest has counted it.
     Closing(Closing),
     /// It could not be done.

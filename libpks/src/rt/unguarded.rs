@@ -2,6 +2,7 @@
 
 use super::region::{Region, RegionInfo};
 use crate::abi::Error;
+use crate::abi::layout::{REGIONS_BASE, REGIONS_BYTES};
 use core::arch::asm;
 
 /// A region that is accessed whether or not the calling thread has opened it. If it has not, the access is a fault of
@@ -24,6 +25,16 @@ impl Region {
 }
 
 impl Unguarded {
+    /// `bytes` at `address`, which is or was a region's: this domain need hold no capability to it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if they do not lie in the area of regions.
+    pub fn in_regions(address: u64, bytes: u64) -> Result<Self, Error> {
+        let offset = address.checked_sub(REGIONS_BASE).ok_or(Error::InvalidArgument)?;
+        let end = offset.checked_add(bytes).ok_or(Error::InvalidArgument)?;
+        if end > REGIONS_BYTES { Err(Error::InvalidArgument) } else { Ok(Self { address, bytes }) }
+    }
+
     /// The region's first address.
     pub const fn address(&self) -> u64 {
         self.address

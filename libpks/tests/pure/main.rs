@@ -14,4 +14,5 @@ mod pkey;
 mod sharing;
 mod sharing_model;
 mod small_table;
+mod stress_model;
 mod wire;

@@ -26,11 +26,18 @@ use libpks::rt::{Env, EnvError, serve};
 libpks::server_main!(main);
 
 fn main(env: Env) -> Result<(), EnvError> {
+    stress::if_worker(&env)?;
+    let nursery = stress::Nursery {
+        quota: env.capability("quota")?,
+        image: env.capability("module:pks_test")?,
+        priority: env.priority(),
+    };
     let tools = bench::Tools {
         self_test: env.capability("self-test")?,
         keys: env.capability("key-pool")?,
         inspect: env.capability("inspect")?,
         priority: env.priority(),
+        nursery,
     };
     serve::run_shared(&env, service::Desk(Arc::new(service::Service::new(tools))))
 }

@@ -12,6 +12,7 @@ use libpks::proto::Protocol;
 use libpks::proto::adversary::{self, Adversary, Aim, Consequence, Crime};
 use libpks::proto::ipc_test::{self, IpcTest};
 use libpks::proto::pks_test::{self, Outcome, PksTest, Refusal, RunError, Verdict};
+use libpks::proto::stress::{self, Stress};
 use libpks::proto::supervisor::{self, Supervisor};
 use libpks::proto::testlink::{self, Action, Answered, Asked, Closing, MAX_BYTES, Problem, Reply, Request};
 use libpks::rt::{
@@ -40,6 +41,7 @@ pub(crate) struct Agent {
     ipc_test: Option<Client<IpcTest>>,
     supervisor: Option<Client<Supervisor>>,
     adversary: Option<Client<Adversary>>,
+    stress: Option<Client<Stress>>,
     closing: Closing,
     /// The last request's number and its answer, should the harness ask again.
     last: Option<(u32, Vec<u8>)>,
@@ -54,6 +56,7 @@ impl Agent {
             ipc_test: env.client().ok(),
             supervisor: env.client().ok(),
             adversary: env.client().ok(),
+            stress: env.client().ok(),
             closing: Closing::default(),
             last: None,
         })
@@ -96,6 +99,10 @@ impl Agent {
             }
             Request::Server { name, action } => self.server(name, *action),
             Request::Crime { name } => self.crime(name),
+            Request::Stress(session) => {
+                let request = stress::Request::Run(*session);
+                held(self.stress)?.call(&request).map(Reply::Stressed).map_err(problem)
+            }
             Request::Finish => Ok(Reply::Closing(self.closing)),
         }
     }

@@ -10,6 +10,7 @@ mod lab;
 mod machines;
 mod results;
 mod scenarios;
+mod stress;
 mod translations;
 
 use std::cmp::Reverse;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
     plans.extend(dialogues::plans(&lab));
     plans.extend(hostile::plans(&lab));
+    plans.extend(stress::plans(&lab));
     plans.extend(translations::plans(&lab, matches!(part, Part::Full)));
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let cores = args.test_threads.unwrap_or(cores);

@@ -58,6 +58,11 @@ impl Checks {
         if holds { Ok(()) } else { Err(Stop::failed(seen)) }
     }
 
+    /// Checks that somebody else has made and that held.
+    pub fn count(&self, more: u32) {
+        self.made.set(self.made.get().saturating_add(more));
+    }
+
     /// One check that two values are equal.
     ///
     /// # Errors

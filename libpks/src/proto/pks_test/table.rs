@@ -103,6 +103,8 @@ scenarios! {
         "docs/memory-and-keys.md";
     "P19_audit", false, 2, "every mapping has the key and the permissions that the rules say",
         "docs/memory-and-keys.md";
+    "P23_stress", true, 2000, "random steps of threads, regions, capabilities, keys in three domains, as the model says",
+        "libpks/src/model";
 }
 
 /// The scenario with this name.

@@ -30,6 +30,8 @@ pub(crate) struct Tools {
     pub(crate) keys: KeyPool,
     pub(crate) inspect: Inspect,
     pub(crate) priority: u8,
+    /// What the domains of the stress run are made of.
+    pub(crate) nursery: stress::Nursery,
 }
 
 impl Tools {

@@ -5,6 +5,7 @@ mod faults;
 mod harness;
 mod keys;
 mod memory;
+mod model;
 mod registers;
 mod rights;
 mod switching;
@@ -69,6 +70,7 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         "M1_fresh_memory" => memory::fresh(checks),
         "P19_audit" => keys::audit::run(tools, checks),
         "P20_exhaustion" => keys::pool::exhaustion(tools, checks),
+        "P23_stress" => model::run(tools, checks),
         other => Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
     }
 }
