@@ -68,9 +68,9 @@ scenarios! {
         "docs/syscalls.md";
     "revoke_reaches_running_thread", true, 5, "a thread that runs without a pause loses what is revoked",
         "docs/capabilities.md";
-    "revoke_reaches_parked_thread", true, 4, "a thread that waits has lost what was revoked when it wakes",
+    "revoke_reaches_parked_thread", true, 8, "a thread that waits has lost what was revoked when it wakes",
         "docs/capabilities.md";
-    "revoke_reaches_call_chain", true, 4, "an activation in the middle of a chain has lost it when the call returns",
+    "revoke_reaches_call_chain", true, 8, "an activation in the middle of a chain has lost it when the call returns",
         "docs/capabilities.md";
     "rekey_under_running_thread", true, 3, "pages change their key under a thread that has them open, and it does not notice",
         "docs/memory-and-keys.md";

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use libpks::abi::fault::{FaultAccess, FaultKind};
 use libpks::abi::inspect::DomainState;
 use libpks::rt::{
-    CapRights, Capability, Domain, Endpoint, Error, Instant, Notification, Offer, Owned, Region, time,
+    CapRights, Capability, Domain, Endpoint, Error, Instant, Key, Notification, Offer, Owned, Region, time,
 };
 
 use super::refused;
@@ -18,9 +18,10 @@ type Seen = &'static str;
 
 const READ: CapRights = CapRights::READ.union(CapRights::GRANT);
 
-/// A region whose first word is 5.
-fn region() -> Result<Owned<Region>, Error> {
-    let region = Region::create(8, None)?;
+/// A region whose first word is 5. Its own key stays with it, so that a revoke changes rights words and nothing else; what
+/// has no key of its own gets another with its other holders.
+fn region(key: Option<Key>) -> Result<Owned<Region>, Error> {
+    let region = Region::create(8, key)?;
     region.open_write()?.write_u64(0, 5)?;
     Ok(region)
 }
@@ -36,7 +37,7 @@ fn ended_by_read(checks: &Checks, domain: Domain, region: Region) -> Run {
 }
 
 pub(super) fn running(tools: &Tools, checks: &Checks) -> Run<Seen> {
-    let (beat, region) = (Region::create(8, None)?, region()?);
+    let (beat, region) = (Region::create(8, None)?, region(None)?);
     let cpu = tools.cpus()?.saturating_sub(1);
     let rights = CapRights::READ | CapRights::WRITE;
     let grants = [grant("beat", *beat, rights), grant("region", *region, READ)];
@@ -66,18 +67,20 @@ pub(super) fn running(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 pub(super) fn parked(tools: &Tools, checks: &Checks) -> Run<Seen> {
-    wakes_without(tools, checks, 1)?;
+    let (key, _) = tools.keys.allocate()?;
+    wakes_without(tools, checks, 1, None)?;
+    wakes_without(tools, checks, 1, Some(*key))?;
     Ok("a parked thread woke without it")
 }
 
 pub(super) fn guard_drop(tools: &Tools, checks: &Checks) -> Run<Seen> {
-    wakes_without(tools, checks, 3)?;
+    wakes_without(tools, checks, 3, None)?;
     Ok("two of three openings were closed after the revoke")
 }
 
 /// A thread that has opened a region so often waits, and reads when it is gone.
-fn wakes_without(tools: &Tools, checks: &Checks, openings: u8) -> Run {
-    let (helper, region) = (Helper::new(tools)?, region()?);
+fn wakes_without(tools: &Tools, checks: &Checks, openings: u8, key: Option<Key>) -> Run {
+    let (helper, region) = (Helper::new(tools)?, region(key)?);
     helper.ask_with(&Request::Keep, &[Offer::copy(*region).read_only()])?;
     let pending = helper.send(Request::ReadLater { openings })?;
     helper.until_here()?;
@@ -89,9 +92,16 @@ fn wakes_without(tools: &Tools, checks: &Checks, openings: u8) -> Run {
 }
 
 pub(super) fn chain(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let (key, _) = tools.keys.allocate()?;
+    chain_under(tools, checks, None)?;
+    chain_under(tools, checks, Some(*key))?;
+    Ok("an activation in the middle of a chain lost it")
+}
+
+fn chain_under(tools: &Tools, checks: &Checks, key: Option<Key>) -> Run {
     let last = Helper::new(tools)?;
     let between = Helper::serving(tools, Endpoint::create()?, 1, Some(*last.endpoint))?;
-    let region = region()?;
+    let region = region(key)?;
     between.ask_with(&Request::Keep, &[Offer::copy(*region)])?;
     let pending = between.send(Request::Forward { after_wait: false, holding: true, wait: true })?;
     last.until_here()?;
@@ -99,8 +109,7 @@ pub(super) fn chain(tools: &Tools, checks: &Checks) -> Run<Seen> {
     last.release()?;
     checks.same(format_args!("the call"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
     ended_by_read(checks, *between.domain, *region)?;
-    checks.same(format_args!("the last server"), last.ask(&Request::Tally)?, Reply::Words(1, 0))?;
-    Ok("an activation in the middle of a chain lost it")
+    checks.same(format_args!("the last server"), last.ask(&Request::Tally)?, Reply::Words(1, 0))
 }
 
 /// Every loan gives the region other holders, so another key, and every return gives the old one back.
