@@ -17,6 +17,8 @@ pub const STEPS: u32 = 250;
 const SESSION: Duration = Duration::from_secs(180);
 /// What stopping a server may take.
 const STOP: Duration = Duration::from_secs(30);
+/// Keys besides those of the workers. So many are left with three workers once [`OTHERS`] have ended.
+const MOST_KEYS: u8 = 4;
 /// Servers that the run can do without; each has a key.
 const OTHERS: [&str; 3] = ["ipc_test", "adversary", "pks_test"];
 
@@ -47,21 +49,26 @@ pub fn parse_seed(text: &str) -> Result<u64, Failure> {
     number.map_err(|error| Failure::Wrong(format!("{text:?} is no seed: {error}")))
 }
 
-/// Stops servers that have keys, so that more are left for the run.
+/// Stops servers that have keys, so that every session has as many as its seed says.
 ///
 /// # Errors
 /// As [`crate::link::Link::ask`].
 pub fn free_keys(running: &mut Running) -> Result<(), Failure> {
     for server in OTHERS {
-        running.link.ask(&Request::Server { name: name(server), action: Action::Stop }, STOP)?;
+        match running.link.ask(&Request::Server { name: name(server), action: Action::Stop }, STOP) {
+            // It had ended before.
+            Ok(_) | Err(Failure::Refused(Problem::Refused)) => {}
+            Err(failure) => return Err(failure),
+        }
     }
     Ok(())
 }
 
-/// The session with a seed: how many domains there are follows from it.
+/// The session with a seed: how many domains and keys there are follows from it.
 #[must_use]
 pub fn session(seed: u64) -> Session {
-    Session { seed, steps: STEPS, workers: 1 + (seed % 3) as u8 }
+    let (workers, keys) = (1 + (seed % 3) as u8, (seed / 3 % u64::from(MOST_KEYS + 1)) as u8);
+    Session { seed, steps: STEPS, workers, keys }
 }
 
 /// Runs sessions with `seed` and those after it for `time`, one at least; `note` hears of each.
@@ -134,6 +141,9 @@ mod tests {
     #[test]
     fn a_seed_decides_everything() {
         assert_eq!(session(5), session(5));
-        assert!((1..=3).all(|workers| (0..3).any(|seed| session(seed).workers == workers)));
+        let drawn = |workers, keys| {
+            (0..15).any(|seed| (session(seed).workers, session(seed).keys) == (workers, keys))
+        };
+        assert!((1..=3).all(|workers| (0..=MOST_KEYS).all(|keys| drawn(workers, keys))));
     }
 }

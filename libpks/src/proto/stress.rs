@@ -39,11 +39,15 @@ pub struct Session {
     pub steps: u32,
     /// Domains besides the one that runs the steps.
     pub workers: u8,
+    /// Hardware keys that the steps may use besides those of the workers, if there are so many; the others are set
+    /// aside. So what runs out does not hang on who else is there.
+    pub keys: u8,
 }
 
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed={:#x} steps={} workers={}", self.seed, self.steps, self.workers)
+        let Self { seed, steps, workers, keys } = self;
+        write!(f, "seed={seed:#x} steps={steps} workers={workers} keys={keys}")
     }
 }
 

@@ -65,7 +65,7 @@ fn soak(words: &Words) -> Result<()> {
         let machine = Machine::new(Loader::Direct).cpus(words.cpus).paging(paging).memory_mib(128);
         let mut running = qemu::boots(Arc::clone(&workspace), Arc::clone(&system), machine)()?;
         let time = BOOT.min(words.time.saturating_sub(begun.elapsed()));
-        let boot = one_boot(&mut running, &mut seed, time, boots % 2 == 1, &all, begun);
+        let boot = one_boot(&mut running, &mut seed, time, &all, begun);
         let tally =
             boot.map_err(|failure| anyhow::anyhow!("{failure}\nconsole:\n{}", running.console.tail(60)))?;
         all.add(&tally);
@@ -75,19 +75,16 @@ fn soak(words: &Words) -> Result<()> {
     Ok(())
 }
 
-/// Sessions in one boot, with more keys or fewer, and the guest's own closing record at the end.
+/// Sessions in one boot, and the guest's own closing record at the end.
 fn one_boot(
     running: &mut Running,
     seed: &mut u64,
     time: Duration,
-    free_keys: bool,
     before: &Tally,
     begun: Instant,
 ) -> Result<Tally, Failure> {
     running.link.hello(READY)?;
-    if free_keys {
-        stress::free_keys(running)?;
-    }
+    stress::free_keys(running)?;
     let mut told = Instant::now();
     let tally = stress::sessions(running, *seed, time, |session, tally| {
         *seed = session.seed.wrapping_add(1);

@@ -8,7 +8,7 @@ use libpks::rt::text::cut;
 use crate::bench::Tools;
 
 /// The same in every boot.
-const SESSION: Session = Session { seed: 0x23, steps: 200, workers: 2 };
+const SESSION: Session = Session { seed: 0x23, steps: 200, workers: 2, keys: 3 };
 
 pub(super) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let Tools { self_test, keys, inspect, nursery, .. } = *tools;

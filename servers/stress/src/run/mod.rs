@@ -81,6 +81,7 @@ pub fn run(tools: &Tools, own_name: &str, session: &Session) -> (Tally, Result<(
 fn conduct(tools: &Tools, own_name: &str, session: &Session, number: &mut u32, tally: &mut Tally) -> Run {
     let mut rng = fastrand::Rng::with_seed(session.seed);
     let spinners = Spinners::start(tools).map_err(|error| unready("spinners", error))?;
+    let _aside = set_aside(tools, session).map_err(|error| unready("keys", error))?;
     let mut stage = Stage::new(tools, own_name, usize::from(session.workers))
         .map_err(|error| unready("domains", error))?;
     let outcome = (0..session.steps).try_for_each(|_| {
@@ -95,6 +96,15 @@ fn conduct(tools: &Tools, own_name: &str, session: &Session, number: &mut u32, t
     stage.tally.spins = spinners.rounds();
     *tally = stage.tally.clone();
     outcome.and_then(|()| stage.leave())
+}
+
+/// Takes the keys that the session does not want.
+fn set_aside(tools: &Tools, session: &Session) -> Result<Vec<Owned<Key>>, Error> {
+    let mut aside = Vec::new();
+    while tools.inspect.system()?.keys_free > session.workers.saturating_add(session.keys) {
+        aside.push(tools.keys.allocate()?.0);
+    }
+    Ok(aside)
 }
 
 fn unready(what: &str, error: Error) -> String {
