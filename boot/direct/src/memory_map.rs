@@ -338,7 +338,8 @@ mod tests {
         ) {
             let Ok(map) = MemoryMap::new(entries.iter().copied()) else { return Ok(()) };
             check_order(&map);
-            for page in 0..0x28u64 {
+            // Byte by byte: Miri has time for the first pages only.
+            for page in 0..if cfg!(miri) { 4 } else { 0x28 } {
                 let bytes = page * PAGE..(page + 1) * PAGE;
                 let usable = page != 0 && bytes.clone().all(|address| {
                     let mut over = entries.iter().filter(|e| e.0 <= address && address < e.0 + e.1).peekable();
