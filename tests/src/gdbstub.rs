@@ -1,7 +1,8 @@
 //! Exact injection: a client of QEMU's gdb stub, which stops the guest at an instruction, looks at it and goes on.
 //!
-//! Only what the tests need of the GDB remote serial protocol: hardware breakpoints, single steps, registers, memory,
-//! and QEMU's own commands.
+//! Only what the tests need of the GDB remote serial protocol: hardware breakpoints, watchpoints, single steps,
+//! registers, memory, and QEMU's own commands. CPUs are numbered from 0, as the guest numbers them; one of them can run
+//! while the others stand still ([`GdbStub::resume_only`]).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -26,6 +27,36 @@ const FLAGS: usize = 17;
 pub struct GdbStub {
     stream: TcpStream,
     received: Vec<u8>,
+    stop: Option<Stop>,
+}
+
+/// Why the guest stopped, as the stub told it last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stop {
+    /// The CPU that stopped it.
+    pub cpu: usize,
+    /// The address that was accessed, if a watchpoint stopped it.
+    pub watched: Option<u64>,
+}
+
+impl Stop {
+    /// Reads `T05thread:p01.02;watch:f000;` or the like; `None` for another answer.
+    fn parse(packet: &str) -> Option<Self> {
+        let mut stop = Self { cpu: 0, watched: None };
+        for part in packet.strip_prefix('T')?.get(2..)?.split(';') {
+            match part.split_once(':') {
+                Some(("thread", id)) => {
+                    let number = id.rsplit('.').next()?;
+                    stop.cpu = usize::from_str_radix(number, 16).ok()?.checked_sub(1)?;
+                }
+                Some(("watch" | "rwatch" | "awatch", address)) => {
+                    stop.watched = Some(u64::from_str_radix(address, 16).ok()?);
+                }
+                _ => {}
+            }
+        }
+        Some(stop)
+    }
 }
 
 /// A TCP port that nobody listens on.
@@ -44,7 +75,7 @@ impl GdbStub {
     pub fn connect(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).context("QEMU's gdb stub")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: Vec::new() })
+        Ok(Self { stream, received: Vec::new(), stop: None })
     }
 
     fn send(&mut self, payload: &str) -> Result<()> {
@@ -107,12 +138,66 @@ impl GdbStub {
         self.send("c")
     }
 
+    /// Lets one CPU run while all others stand still.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn resume_only(&mut self, cpu: usize) -> Result<()> {
+        self.send(&format!("vCont;c:{:x}", cpu + 1))
+    }
+
+    /// Lets one CPU execute one instruction, interrupts held back, while all others stand still. Gives whether it did
+    /// within `limit`; a CPU that is halted does not. The guest is stopped in any case.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn step_only(&mut self, cpu: usize, limit: Duration) -> Result<bool> {
+        self.send(&format!("vCont;s:{:x}", cpu + 1))?;
+        let stepped = self.stopped_within(limit)?;
+        if !stepped {
+            self.interrupt()?;
+        }
+        Ok(stepped)
+    }
+
+    /// Registers and memory are those of this CPU until the guest runs again.
+    ///
+    /// # Errors
+    /// When there is no such CPU.
+    pub fn select(&mut self, cpu: usize) -> Result<()> {
+        self.demand_ok(&format!("Hg{:x}", cpu + 1))
+    }
+
+    /// Why the guest stopped last; `None` if the stub did not say.
+    #[must_use]
+    pub fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// Stops the guest at each access of any CPU to eight bytes at a virtual address, after it was made.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn set_watchpoint(&mut self, address: u64) -> Result<()> {
+        self.demand_ok(&format!("Z4,{address:x},8"))
+    }
+
+    /// Removes such a watchpoint.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn clear_watchpoint(&mut self, address: u64) -> Result<()> {
+        self.demand_ok(&format!("z4,{address:x},8"))
+    }
+
     /// Waits until the guest stops; whether it did in time.
     ///
     /// # Errors
     /// When the connection is lost.
     pub fn stopped_within(&mut self, limit: Duration) -> Result<bool> {
-        Ok(self.receive(limit)?.is_some())
+        let packet = self.receive(limit)?;
+        self.stop = packet.as_deref().and_then(Stop::parse);
+        Ok(packet.is_some())
     }
 
     /// Stops all CPUs.
@@ -195,6 +280,15 @@ impl GdbStub {
     /// When QEMU does not answer.
     pub fn rip(&mut self) -> Result<u64> {
         self.register(RIP)
+    }
+
+    /// A general register of the selected CPU: 0 RAX, 1 RBX, 2 RCX, 3 RDX, 4 RSI, 5 RDI, and so on.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn general(&mut self, number: usize) -> Result<u64> {
+        ensure!(number < RIP, "no general register has number {number}");
+        self.register(number)
     }
 
     /// RSP of the CPU that stopped.
@@ -285,5 +379,22 @@ pub fn function(file: &Path, path: &str) -> Result<u64> {
     match found[..] {
         [address] => Ok(address),
         _ => bail!("{} symbols like {path} in {}", found.len(), file.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stops_are_read() {
+        let stop = |cpu, watched| Some(Stop { cpu, watched });
+        assert_eq!(Stop::parse("T05thread:p01.02;"), stop(1, None));
+        assert_eq!(Stop::parse("T05thread:0a;"), stop(9, None));
+        assert_eq!(
+            Stop::parse("T05thread:p01.01;awatch:ffffd00000000008;"),
+            stop(0, Some(0xffff_d000_0000_0008))
+        );
+        assert_eq!(Stop::parse("OK"), None);
     }
 }

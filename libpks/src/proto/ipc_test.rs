@@ -98,6 +98,28 @@ scenarios! {
         "docs/memory-and-keys.md";
     "closed_for_want_of_a_key", true, 7, "rights shrink though no key is free: closed for all, opened again later",
         "docs/memory-and-keys.md";
+    "race_revoke", true, 8, "a thread on another CPU uses a region up to its revoke, and not once more",
+        "docs/capabilities.md";
+    "race_close_for_all", true, 8, "the same for rights of all threads that are closed",
+        "docs/memory-and-keys.md";
+    "race_destroy", true, 4, "the same for a region whose last capability goes",
+        "docs/memory-and-keys.md";
+    "race_key_reuse", true, 8, "its key and its address are given out again at once: nothing of it is open",
+        "docs/memory-and-keys.md";
+    "race_rekey", true, 8, "its pages change their key: the thread goes on",
+        "docs/memory-and-keys.md";
+    "race_kill_thread", false, 8, "the thread is killed: it does nothing more",
+        "docs/servers.md";
+    "race_kill_domain", false, 4, "its domain is stopped: it does nothing more",
+        "docs/servers.md";
+    "race_migrate", true, 8, "it is sent to the other CPU while what it may do ends: it faults there",
+        "docs/memory-and-keys.md";
+    "race_server_dies", false, 4, "calls are under way when their server is stopped: each comes to an end",
+        "docs/ipc.md";
+    "race_wake", false, 4, "a signal meets a thread on its way to sleep: it wakes",
+        "docs/ipc.md";
+    "race_two_revokes", false, 4, "two CPUs revoke what overlaps: one of them finds nothing left",
+        "docs/capabilities.md";
 }
 
 /// The scenario with this name.

@@ -70,6 +70,14 @@ pub(crate) enum Request {
     Descend,
     /// Tell how many errands that wait came to an end, and the last word that was read.
     Tally,
+    /// Keep the first capability, and use the region from a thread on this CPU until that faults or is buried. It says
+    /// so with [`crate::haunt::RUNS`].
+    Haunt {
+        /// The CPU.
+        cpu: u32,
+    },
+    /// Kill the thread that uses the region.
+    Bury,
     /// Take the calling thread.
     TakeThread,
     /// Delete the capability to serve.

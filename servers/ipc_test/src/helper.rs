@@ -12,6 +12,7 @@ use libpks::rt::{
 };
 
 use crate::errand::{Errand, Reply, Request};
+use crate::haunt::{self, Haunter};
 
 /// What a helper signals when it has come to where it waits.
 pub(crate) const HERE: u64 = 1;
@@ -28,6 +29,8 @@ pub(crate) fn main(env: &Env, role: &str) -> Result<(), EnvError> {
                 gate: env.notification("gate").ok(),
                 own: env.capability("own").ok(),
                 kept: Mutex::new(None),
+                haunter: Mutex::new(None),
+                priority: env.priority(),
                 waits: AtomicU64::new(0),
                 last: AtomicU64::new(0),
             };
@@ -78,6 +81,8 @@ struct Hand {
     gate: Option<Notification>,
     own: Option<Domain>,
     kept: Mutex<Option<Owned<AnyCap>>>,
+    haunter: Mutex<Option<Haunter>>,
+    priority: u8,
     waits: AtomicU64,
     last: AtomicU64,
 }
@@ -118,6 +123,15 @@ impl Hand {
             Request::LendBack => {
                 let kept = self.kept.lock().take().ok_or(Error::NotFound)?.keep();
                 caller.give(Offer::lend(kept)).map(|()| Reply::Done)
+            }
+            Request::Haunt { cpu } => {
+                let region = caller.take(0).ok_or(Error::NotFound)?.into_kind::<Region>()?.keep();
+                let note = self.note.ok_or(Error::NotFound)?;
+                *self.haunter.lock() = Some(haunt::start(self.priority, cpu, region, true, note)?);
+                Ok(Reply::Done)
+            }
+            Request::Bury => {
+                self.haunter.lock().take().ok_or(Error::NotFound)?.thread().kill().map(|()| Reply::Done)
             }
             Request::TakeThread => Thread::current().map(|_| Reply::Done),
             Request::DropServe => self.serve.delete().map(|()| Reply::Done),

@@ -6,6 +6,7 @@
 //! | [`service`] | requests, one run at a time |
 //! | [`checks`] | counts checks and words what was seen |
 //! | [`errand`] | what a scenario can ask of a helper |
+//! | [`haunt`] | threads that use a region without a pause |
 //! | [`helper`] | what the image does in a domain with a role |
 //! | [`crew`] | making helpers, and calling them from threads |
 //! | [`scenarios`] | the scenarios |
@@ -17,6 +18,7 @@ extern crate alloc;
 
 mod crew;
 mod errand;
+mod haunt;
 mod helper;
 mod scenarios;
 mod service;

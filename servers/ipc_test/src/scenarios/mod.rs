@@ -6,6 +6,7 @@ mod hostile;
 mod keys;
 mod messages;
 mod objects;
+mod races;
 mod revoke;
 mod transfers;
 
@@ -70,6 +71,17 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "key_reused_after_free_is_clean" => keys::reused,
         "keys_exhausted_typed" => keys::exhausted,
         "closed_for_want_of_a_key" => keys::closed_for_want,
+        "race_revoke" => races::revoke,
+        "race_close_for_all" => races::close_for_all,
+        "race_destroy" => races::destroy,
+        "race_key_reuse" => races::key_reuse,
+        "race_rekey" => races::rekey,
+        "race_kill_thread" => races::kill_thread,
+        "race_kill_domain" => races::kill_domain,
+        "race_migrate" => races::migrate,
+        "race_server_dies" => races::server_dies,
+        "race_wake" => races::wake,
+        "race_two_revokes" => races::two_revokes,
         other => return Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
     };
     let before = tools.used_bytes()?;
