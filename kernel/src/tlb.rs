@@ -34,6 +34,19 @@ struct Kicks<'a> {
     since: u64,
 }
 
+impl Kicks<'_> {
+    /// A function of its own, so that a debugger can stop where a CPU that was kicked is waited for.
+    #[inline(never)]
+    fn await_cpu(&mut self, cpu: usize) {
+        let now = clock::now_ns();
+        if now.saturating_sub(self.since) > PATIENCE_NS {
+            apic::send_nmi(self.kernel.cpu(cpu).apic_id);
+            self.since = now;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 impl Bell for Kicks<'_> {
     fn kick(&mut self, cpu: usize) {
         apic::kick(self.kernel.cpu(cpu).apic_id);
@@ -41,12 +54,7 @@ impl Bell for Kicks<'_> {
     }
 
     fn wait(&mut self, cpu: usize) {
-        let now = clock::now_ns();
-        if now.saturating_sub(self.since) > PATIENCE_NS {
-            apic::send_nmi(self.kernel.cpu(cpu).apic_id);
-            self.since = now;
-        }
-        core::hint::spin_loop();
+        self.await_cpu(cpu);
     }
 }
 

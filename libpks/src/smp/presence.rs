@@ -22,7 +22,10 @@ pub trait Bell {
 }
 
 /// Which of `CPUS` CPUs are in the kernel, which of them holds its lock, and up to `RANGES` ranges for each to forget.
+///
+/// In memory it begins with a byte for the lock and one for each CPU, where a debugger can look at them.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Presence<const CPUS: usize, const RANGES: usize> {
     held: Latch,
     inside: [AtomicBool; CPUS],

@@ -53,8 +53,8 @@ enum Where {
 struct Track {
     guest: Guest,
     lines: [u64; 3],
-    held: u64,
-    inside: u64,
+    /// The kernel's [`libpks::smp::Presence`]: a byte for the lock, then one for each CPU.
+    presence: u64,
     waits: u64,
 }
 
@@ -98,16 +98,14 @@ impl Track {
         let (_, file) = servers.into_iter().find(|(module, _)| module.name == SERVER).context(SERVER)?;
         let line = |path| Ok::<_, anyhow::Error>(base + function(file, path)?);
         let lines = [line("races::starting_line")?, line("races::finish_line")?, line("races::over")?];
-        let (held, inside) = (guest.symbol("lock::HELD")?, guest.symbol("lock::INSIDE")?);
-        let waits = guest.symbol("wait_until_inside")?;
-        Ok(Self { guest, lines, held, inside, waits })
+        let (presence, waits) = (guest.symbol("lock::PRESENCE")?, guest.symbol("await_cpu")?);
+        Ok(Self { guest, lines, presence, waits })
     }
 
     /// Where the other side is.
     fn place(&mut self) -> Result<Where> {
-        let inside = self.guest.gdb.read_word(self.inside)? >> (8 * OTHER) & 0xff;
-        let held = self.guest.gdb.read_word(self.held)? & 0xff;
-        Ok(match (held, inside) {
+        let [held, inside @ ..] = self.guest.gdb.read_word(self.presence)?.to_le_bytes();
+        Ok(match (held, inside[OTHER]) {
             (0, 0) => Where::Outside,
             (0, _) => Where::Waiting,
             _ => Where::Inside,
