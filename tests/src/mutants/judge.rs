@@ -232,11 +232,7 @@ fn executable(package: &str, line: &str) -> Option<(Harness, PathBuf)> {
 
 /// What the report of a harness says of a test.
 fn verdict(said: &str, name: &str, status: Option<ExitStatus>) -> Verdict {
-    let word = said.lines().find_map(|line| {
-        let rest = line.strip_prefix("test ")?.strip_prefix(name)?;
-        Some(rest.trim_start().strip_prefix("...")?.trim())
-    });
-    match (word, status) {
+    match (word(said, name), status) {
         (Some("ok"), _) => Verdict::Passed,
         (Some("FAILED"), _) => Verdict::Failed(reason(said, name)),
         (Some(word), Some(_)) if !word.is_empty() => Verdict::NotRun(word.to_owned()),
@@ -248,6 +244,21 @@ fn verdict(said: &str, name: &str, status: Option<ExitStatus>) -> Verdict {
             _ => Verdict::NotRun("its harness does not tell of it".into()),
         },
     }
+}
+
+/// What stands behind a test's name. Where the test itself has said something there, the word comes on a later line.
+fn word<'a>(said: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = said.lines();
+    let first = lines.find_map(|line| {
+        let rest = line.strip_prefix("test ")?.strip_prefix(name)?;
+        Some(rest.trim_start().strip_prefix("...")?.trim())
+    })?;
+    let is_word = |word: &str| matches!(word, "ok" | "FAILED") || word.starts_with("ignored");
+    if is_word(first) {
+        return Some(first);
+    }
+    let later = lines.take_while(|line| !line.starts_with("test ")).map(str::trim).find(|line| is_word(line));
+    later.or(Some(first))
 }
 
 /// The first line that tells why a test failed.
@@ -287,6 +298,14 @@ mod tests {
         }
         assert!(matches!(verdict("running 0 tests\n", "a", ended(0)), Verdict::NotRun(_)));
         assert!(matches!(verdict("", "a", ended(101 << 8)), Verdict::NotRun(_)));
+    }
+
+    #[test]
+    fn a_test_may_say_something_itself() {
+        let said = "test a ... 7 exits\nok\ntest b ... a\nFAILED\ntest c ... 8 exits\ntest d ... ok\n";
+        assert_eq!(verdict(said, "a", ended(0)), Verdict::Passed);
+        assert!(matches!(verdict(said, "b", ended(0)), Verdict::Failed(_)));
+        assert_eq!(verdict(said, "c", ended(0)), Verdict::NotRun("8 exits".into()));
     }
 
     #[test]
