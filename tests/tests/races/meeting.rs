@@ -15,5 +15,5 @@ fn calls_signals_and_revokes_meet() -> Result<()> {
         taken: false,
         open_keys: 16,
     };
-    drive(&[race("race_server_dies", true), race("race_wake", false), race("race_two_revokes", false)])
+    drive(&[race("race_server_dies", true), race("race_two_revokes", false)])
 }

@@ -27,6 +27,11 @@ const OTHER: usize = 1;
 /// How long the owner is watched where it must not go on. A kernel that does not wait is through in microseconds; a
 /// slow host can hide that at one instruction, never make a right kernel fail.
 const WATCHED: Duration = Duration::from_millis(8);
+/// How long the other side may take to a position. It is there in microseconds, or not on its way this time; the
+/// guest's own patience (10 s) must not run out meanwhile.
+const ARRIVES: Duration = Duration::from_millis(500);
+/// Rounds in which a position is looked for.
+const TRIES: usize = 4;
 /// What a step may take. The CPU is halted if it takes longer.
 const STEP: Duration = Duration::from_millis(500);
 /// Instructions of the other side's way at most.
@@ -213,7 +218,7 @@ impl Track {
         ensure!(self.until_line(0)?, "the owner does not come to the starting line");
         self.guest.gdb.select(OWNER)?;
         let region = self.guest.gdb.general(FIRST_ARGUMENT)?;
-        if !self.run_other_to(rip, SOON)? {
+        if !self.run_other_to(rip, ARRIVES)? {
             return Ok(None);
         }
         let place = self.place()?;
@@ -300,9 +305,17 @@ fn drive_one(track: &mut Track, race: &Race) -> Result<()> {
     let mut missed = 0;
     for (n, position) in chosen.iter().enumerate() {
         let what = || format!("with CPU {OTHER} at {:#x}, {:?}", position.rip, position.place);
-        match track.run(race, position.rip, n % 2 == 1).with_context(what)? {
+        let mut place = None;
+        // The other side may be past it when the owner comes to the starting line; or it lies on the way of an interrupt
+        // that does not come this time.
+        for _ in 0..TRIES {
+            place = track.run(race, position.rip, n % 2 == 1).with_context(what)?;
+            if place.is_some() {
+                break;
+            }
+        }
+        match place {
             Some(place) => seen[place as usize] += 1,
-            // On the way of an interrupt that did not come this time.
             None => missed += 1,
         }
     }
