@@ -105,6 +105,6 @@ loom *FILTER:
 miri *FILTER:
     @{{ image }} miri "$@"
 
-# Random steps against the reference model, for as long as said: minutes=60 cpus=4 seed= (docs/testing.md)
+# Random steps against the reference model, for as long as said: minutes=60 cpus=4 seed= (docs/testing-in-depth.md)
 soak *ARGS:
     @cargo run --quiet --package tests --bin soak -- "$@"

@@ -88,7 +88,7 @@ pub enum Outcome {
 pub struct Matrix {
     /// One row a configuration.
     pub rows: Vec<Row>,
-    /// Boots that are no configurations: dialogues, bad input, crimes.
+    /// Plans that are no configurations: dialogues, bad input, crimes and the like.
     pub other_boots: usize,
     /// What came of those.
     pub other_tests: Tally,
@@ -231,7 +231,7 @@ impl std::fmt::Display for Matrix {
         let title = format!("{ran} of {} configurations", self.rows.len() + self.left_out);
         writeln!(text, "{title:<50}{}", sum.columns())?;
         if self.other_boots > 0 {
-            let title = format!("{} others: dialogues, bad input, crimes", self.other_boots);
+            let title = format!("{} other machines", self.other_boots);
             writeln!(text, "{title:<50}{}", self.other_tests.columns())?;
         }
         if self.left_out > 0 {

@@ -1,5 +1,6 @@
-//! Records what the CPUs may translate, for a model on the host to check (docs/testing.md, *Translations*). Only in a
-//! kernel with the feature `log-translations`; in any other these functions do what they are given to do and nothing more.
+//! Records what the CPUs may translate, for a model on the host to check (docs/testing-in-depth.md, *Translations*).
+//! Only in a kernel with the feature `log-translations`; in any other these functions do what they are given to do and
+//! nothing more.
 
 use super::{DIRECT_MAP, DIRECT_MAP_BYTES, PAGE, direct};
 use crate::arch::{insn, window};

@@ -1,4 +1,4 @@
-//! Boots with a kernel that records what its CPUs may translate, whose log a model checks (docs/testing.md).
+//! Boots with a kernel that records what its CPUs may translate, whose log a model checks (docs/testing-in-depth.md).
 
 use std::fs;
 use std::sync::Arc;
