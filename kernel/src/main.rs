@@ -22,6 +22,7 @@ mod rights;
 mod sched;
 mod selftest;
 mod state;
+mod stop;
 mod syscall;
 mod thread;
 mod tlb;
@@ -50,6 +51,9 @@ static CPUS_WAITING: AtomicUsize = AtomicUsize::new(0);
 static RUN: AtomicBool = AtomicBool::new(false);
 /// Set when the machine stops for good.
 static STOPPED: AtomicBool = AtomicBool::new(false);
+/// The CPU that reports a panic, or [`NOBODY`].
+static PANICKING: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = usize::MAX;
 
 /// Stops the machine, on which nothing can run, with a message that a person can act on.
 pub(crate) fn give_up(why: core::fmt::Arguments<'_>) -> ! {
@@ -283,6 +287,10 @@ fn wait_for_domains() -> ! {
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     // Before there are windows only the bootstrap CPU runs, and its number cannot be asked for.
     let cpu = BRINGUP.get().map_or(0, |_| arch::window::cpu());
+    if let Err(reporter) = PANICKING.compare_exchange(NOBODY, cpu, Ordering::SeqCst, Ordering::SeqCst) {
+        // What has gone wrong in the report itself is not reported; another CPU lets the first one finish.
+        if reporter == cpu { stop_machine() } else { insn::stop() }
+    }
     log::panic_line(format_args!("KERNEL PANIC on CPU {cpu}: {info}"));
     stop_machine()
 }

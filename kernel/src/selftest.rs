@@ -5,6 +5,7 @@
 //! writes PKRS and CR0 without a check, so it lies in the vault, where no domain can jump to it ([`in_vault`]).
 
 mod leaf;
+mod nest;
 mod probe;
 mod tamper;
 
@@ -37,8 +38,6 @@ static NMIS: AtomicU64 = AtomicU64::new(0);
 static NMI_PKRS: AtomicU32 = AtomicU32::new(0);
 /// Whether an NMI is expected, so that PKRS may be read in its handler (only CPUs with PKS have it).
 static NMI_WATCHED: AtomicU32 = AtomicU32::new(0);
-/// PKRS inside a provoked nested trap.
-static NESTED_PKRS: AtomicU32 = AtomicU32::new(0);
 
 /// Called for every NMI.
 pub(crate) fn note_nmi() {
@@ -78,22 +77,6 @@ unsafe extern "C" fn write_pkrs_raw(low: u32, high: u32) -> u64 {
     )
 }
 
-/// A breakpoint inside the kernel.
-///
-/// # Safety
-/// At depth 1; [`mend`] lets it go on.
-#[unsafe(naked)]
-#[unsafe(link_section = ".selftest.text")]
-unsafe extern "C" fn breakpoint() {
-    naked_asm!(
-        "2: int3",
-        "3: ret",
-        ".pushsection .fixups,\"a\"",
-        ".quad 3b, 3b", // INT3 is a trap: RIP is behind it
-        ".popsection",
-    )
-}
-
 unsafe extern "C" {
     static __fixups: [u64; 2];
     static __fixups_end: [u64; 2];
@@ -120,7 +103,7 @@ pub(crate) fn mend(record: &mut Record) -> bool {
         |&&[from, to]: &&[u64; 2]| (from == at || from == record.rip) && (record.vector == 3) == (from == to);
     let Some([_, landing]) = fixups.iter().find(fits) else { return false };
     if record.vector == 3 {
-        NESTED_PKRS.store(live_pkrs(true).raw(), Ordering::SeqCst);
+        nest::note_breakpoint();
     } else if let Some(mut mended) = MENDED.try_lock() {
         *mended = Outcome { value: 0, faulted: 1, error: record.error, cr2: insn::read_cr2() };
     }
@@ -152,18 +135,21 @@ fn word_from(word: u64) -> Result<Pkrs, Error> {
 
 /// Calls a routine of the vault's text, which is position-independent assembly, in the vault of this CPU. `F` is the routine's type, a function pointer.
 pub(crate) fn in_vault<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> R {
+    let there = vault_alias(routine);
+    mem::open_vault(|| call_fn(there))
+}
+
+/// A routine of the vault's text where the vault shows it. It can be called only while the vault is open.
+fn vault_alias<F: Copy>(routine: F) -> F {
     const { assert!(size_of::<F>() == size_of::<u64>()) };
     // SAFETY: a function pointer has the size of its address and may have any value while it is not called.
     let linked = unsafe { core::mem::transmute_copy::<F, u64>(&routine) };
     let moved = linked.wrapping_add(mem::vault_offset());
-    // SAFETY: the vault shows the same frame; the routines are assembly that refers to itself by distance only. It is
-    // called below, while the vault is open.
-    let there = unsafe { core::mem::transmute_copy::<u64, F>(&moved) };
-    mem::open_vault(|| call_fn(there))
+    // SAFETY: the vault shows the same frame; the routines are assembly that refers to itself by distance only.
+    unsafe { core::mem::transmute_copy::<u64, F>(&moved) }
 }
 
 type WriteRaw = unsafe extern "C" fn(u32, u32) -> u64;
-type Breakpoint = unsafe extern "C" fn();
 
 impl Kernel {
     /// An operation of the SelfTest capability; the caller has been found to hold it.
@@ -186,7 +172,8 @@ impl Kernel {
             SelfTestOp::ReadPkrs => self.read_pkrs_of(thread, args[0]),
             SelfTestOp::UserPage => self.user_page(args[0] != 0, args[1]),
             SelfTestOp::WalkPageTable => self.walk_page_table(args[0]),
-            SelfTestOp::NestedTrap => self.nested_trap(),
+            SelfTestOp::NestedTrap => self.nested_trap(args),
+            SelfTestOp::Overflow => self.overflow(args[0]),
             SelfTestOp::WritePkrsRaw => self.write_raw(args[0], args[1]),
             SelfTestOp::Counters => self.counters(args[0]),
             SelfTestOp::Nmi => self.nmi(args[0]),
@@ -243,16 +230,6 @@ impl Kernel {
     fn walk_page_table(&mut self, address: u64) -> Result<[u64; 8], Error> {
         let leaf = mem::with(|memory| memory.tables.walk(address)).ok_or(Error::NotFound)?;
         Ok([leaf.entry, u64::from(leaf.level), u64::from(leaf.user), 0, 0, 0, 0, 0])
-    }
-
-    fn nested_trap(&mut self) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
-        let before = live_pkrs(true).raw();
-        NESTED_PKRS.store(0, Ordering::SeqCst);
-        // SAFETY: at depth 1; the breakpoint is in the table of fix-ups.
-        in_vault(breakpoint as Breakpoint, |breakpoint| unsafe { breakpoint() });
-        let (inner, after) = (NESTED_PKRS.load(Ordering::SeqCst), live_pkrs(true).raw());
-        Ok([u64::from(before), u64::from(inner), u64::from(after), 0, 0, 0, 0, 0])
     }
 
     fn write_raw(&mut self, low: u64, high: u64) -> Result<[u64; 8], Error> {

@@ -3,21 +3,20 @@
 //! A trap is an allegation against the current thread: a domain can execute INT n or jump to any stub. Blame follows
 //! from depth and current thread, never from RIP.
 
+use crate::arch::machine_check::{self, MACHINE_CHECK};
 use crate::arch::record::{Record, VECTOR_BAD, VECTOR_CALL, VECTOR_REPLY, VECTOR_SYSCALL};
 use crate::arch::{apic, cpu, entry, insn, window};
-use crate::lock;
 use crate::mem::translations;
 use crate::selftest;
 use crate::state::Kernel;
+use crate::{lock, stop};
 use libpks::abi::fault::FaultKind;
 use libpks::pkey::Pkrs;
 
 /// Flags that an interrupted domain gets back: the arithmetic ones, direction, and identification.
 const FLAGS_KEPT: u64 = 0x0020_0cd5;
 const FLAG_INTERRUPTS: u64 = 0x200;
-const MACHINE_CHECK: u64 = 18;
-const IA32_MCG_STATUS: u32 = 0x17a;
-const MACHINE_CHECK_IN_PROGRESS: u64 = 1 << 2;
+const DEBUG: u64 = 1;
 
 /// An event: a domain was interrupted or came through a gate. On return the record says where to go on.
 ///
@@ -26,24 +25,44 @@ const MACHINE_CHECK_IN_PROGRESS: u64 = 1 << 2;
 pub(crate) unsafe extern "C" fn kernel_event(record: *mut Record) {
     // SAFETY: the record is this CPU's own; a nested trap has another one.
     let record = unsafe { &mut *record };
+    // At once: whoever holds the kernel's lock may need what has failed.
+    if record.vector == MACHINE_CHECK && machine_check::is_in_progress() {
+        stop::by_trap(record);
+    }
     lock::enter(|kernel| kernel.event(record));
 }
 
 /// A trap inside the kernel: a probe's fault, a fault that a test provokes, or a bug.
 ///
 /// # Safety
-/// Called by the entry code alone, with the address of this CPU's nested record.
+/// Called by the entry code alone, with the address of the record of this DEPTH.
 pub(crate) unsafe extern "C" fn kernel_nested(record: *mut Record) {
-    // SAFETY: the record is this CPU's own; a trap deeper than this one stops the kernel.
+    // SAFETY: the record lies on the stack of this DEPTH; a deeper trap has another one.
     let record = unsafe { &mut *record };
-    if window::depth() == 2 && selftest::mend(record) {
-        return;
+    let may_go_on = match record.vector {
+        // Without a machine check behind it, vector 18 says nothing about the kernel.
+        MACHINE_CHECK => !machine_check::is_in_progress(),
+        // A trap flag that a domain brought through a gate: the entry clears it on the way out.
+        DEBUG => window::depth() == 2,
+        _ => selftest::mend(record),
+    };
+    if !may_go_on {
+        stop::by_trap(record);
     }
-    // A trap flag that a domain brought through a gate: the entry clears it on the way out.
-    if record.vector == 1 && window::depth() == 2 {
-        return;
-    }
-    panic!("trap in the kernel, depth {}, CR2 {:#x}, {record:#x?}", window::depth(), insn::read_cr2());
+}
+
+/// A trap inside the kernel that nothing mends.
+///
+/// # Safety
+/// As [`kernel_nested`].
+pub(crate) unsafe extern "C" fn kernel_stop(record: *mut Record) -> ! {
+    // SAFETY: as in `kernel_nested`.
+    stop::by_trap(unsafe { &*record })
+}
+
+/// More traps inside one another than there are stacks for.
+pub(crate) extern "C" fn kernel_too_deep() -> ! {
+    stop::too_deep()
 }
 
 /// An NMI. Gives 0 to resume under the word that is in force, 1 under the domain's, 2 if the domain ran under a
@@ -109,7 +128,6 @@ impl Kernel {
             VECTOR_CALL => self.call(current),
             VECTOR_REPLY => self.reply(current),
             VECTOR_SYSCALL => self.syscall(current),
-            MACHINE_CHECK if self.is_machine_check() => self.machine_check(),
             VECTOR_BAD => {
                 cpu::restore_registers();
                 self.threads[current].record.vector = VECTOR_BAD;
@@ -147,16 +165,6 @@ impl Kernel {
             self.watch_cpus();
         }
         self.line_interrupt(vector);
-    }
-
-    /// INT 18 is no machine check; a real one says so in its status register.
-    fn is_machine_check(&self) -> bool {
-        // SAFETY: IA32_MCG_STATUS exists where CPUID names MCA, as every x86-64 CPU does.
-        unsafe { insn::read_msr(IA32_MCG_STATUS) & MACHINE_CHECK_IN_PROGRESS != 0 }
-    }
-
-    fn machine_check(&mut self) {
-        panic!("machine check");
     }
 
     /// Tells the reader of the log that there is more of it.

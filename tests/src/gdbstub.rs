@@ -59,6 +59,40 @@ impl Stop {
     }
 }
 
+/// What the stub calls "all registers", bit for bit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registers(String);
+
+impl Registers {
+    fn word(&self, number: usize) -> u64 {
+        u64::from_str_radix(&self.0[number * 16..number * 16 + 16], 16).map_or(0, u64::swap_bytes)
+    }
+
+    /// A general register: 0 RAX, 1 RBX, 2 RCX, 3 RDX, 4 RSI, 5 RDI, 6 RBP, 7 RSP, 8 R8, and so on.
+    #[must_use]
+    pub fn general(&self, number: usize) -> u64 {
+        self.word(number)
+    }
+
+    /// RIP.
+    #[must_use]
+    pub fn rip(&self) -> u64 {
+        self.word(RIP)
+    }
+
+    /// RSP.
+    #[must_use]
+    pub fn rsp(&self) -> u64 {
+        self.word(RSP)
+    }
+
+    /// EFLAGS.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        u32::from_str_radix(&self.0[FLAGS * 16..FLAGS * 16 + 8], 16).map_or(0, u32::swap_bytes)
+    }
+}
+
 /// A TCP port that nobody listens on.
 ///
 /// # Errors
@@ -274,6 +308,22 @@ impl GdbStub {
         self.demand_ok(&format!("G{all}"))
     }
 
+    /// All registers that the stub knows, but PKRS, which it does not.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn all_registers(&mut self) -> Result<Registers> {
+        self.registers().map(Registers)
+    }
+
+    /// Puts all registers back.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    pub fn set_all_registers(&mut self, registers: &Registers) -> Result<()> {
+        self.demand_ok(&format!("G{}", registers.0))
+    }
+
     /// RIP of the CPU that stopped.
     ///
     /// # Errors
@@ -324,6 +374,60 @@ impl GdbStub {
         self.set_register(FLAGS, &format!("{:08x}", flags.swap_bytes()))
     }
 
+    /// Goes on from here, without a step first, until an instruction is about to be executed: what is pending is taken
+    /// at once. Gives whether it was in time; the guest is stopped in any case.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub fn go_to(&mut self, addresses: &[u64], limit: Duration) -> Result<bool> {
+        for &address in addresses {
+            self.set_breakpoint(address)?;
+        }
+        self.resume()?;
+        let arrived = self.stopped_within(limit)?;
+        if !arrived {
+            self.interrupt()?;
+        }
+        for &address in addresses {
+            self.clear_breakpoint(address)?;
+        }
+        Ok(arrived)
+    }
+
+    /// Reads bytes at a virtual address of the CPU that stopped, whatever its keys say.
+    ///
+    /// # Errors
+    /// When nothing is mapped there.
+    pub fn read(&mut self, address: u64, count: usize) -> Result<Vec<u8>> {
+        let digits = self.command(&format!("m{address:x},{count:x}"))?;
+        let pairs = digits.as_bytes().chunks(2);
+        let bytes = pairs.map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16));
+        bytes.collect::<Result<_, _>>().with_context(|| format!("memory at {address:#x}: {digits}"))
+    }
+
+    /// Keeps the stopped machine under a name; it needs a drive that holds snapshots.
+    ///
+    /// # Errors
+    /// When QEMU says that it cannot.
+    pub fn save(&mut self, name: &str) -> Result<()> {
+        self.quiet(&format!("savevm {name}"))
+    }
+
+    /// Makes the machine what it was when it was saved under a name; it stays stopped.
+    ///
+    /// # Errors
+    /// When QEMU says that it cannot.
+    pub fn load(&mut self, name: &str) -> Result<()> {
+        self.quiet(&format!("loadvm {name}"))
+    }
+
+    /// A command that says nothing unless it fails.
+    fn quiet(&mut self, line: &str) -> Result<()> {
+        let said = self.monitor(line)?;
+        ensure!(said.trim().is_empty(), "`{line}`: {said}");
+        Ok(())
+    }
+
     /// Reads a word at a virtual address of the CPU that stopped, whatever its keys say.
     ///
     /// # Errors
@@ -359,6 +463,18 @@ impl GdbStub {
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
+}
+
+/// The value of a symbol of an ELF file that is not mangled.
+///
+/// # Errors
+/// When there is none.
+pub fn symbol(file: &Path, name: &str) -> Result<u64> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let parsed = ElfBytes::<LittleEndian>::minimal_parse(&bytes)?;
+    let (symbols, names) = parsed.symbol_table()?.context("no symbols")?;
+    let found = symbols.iter().find(|symbol| names.get(symbol.st_name as usize) == Ok(name));
+    found.map(|symbol| symbol.st_value).with_context(|| format!("no symbol {name} in {}", file.display()))
 }
 
 /// The address of the function of an ELF file whose symbol has a path that ends like this, such as `exit::trap_exit`.

@@ -9,7 +9,7 @@ use image::system::System;
 use image::workspace::Workspace;
 use libpks::proto::testlink::{Reply, Request};
 
-use crate::gdbstub::{GdbStub, free_port, function};
+use crate::gdbstub::{GdbStub, free_port, function, symbol};
 use crate::plan::{End, Running, compare_closing};
 use crate::qemu;
 
@@ -27,6 +27,7 @@ pub struct Guest {
     /// The way to stop it.
     pub gdb: GdbStub,
     system: Arc<System>,
+    _scratch: Option<tempfile::NamedTempFile>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -38,16 +39,33 @@ static TURN: Mutex<()> = Mutex::new(());
 /// # Errors
 /// When it does not build, does not boot, or does not answer.
 pub fn boot(cpus: u32) -> Result<(Guest, Running)> {
+    boot_on(Machine::new(Loader::Direct).cpus(cpus), None)
+}
+
+/// The same with a drive on which the machine can be kept ([`GdbStub::save`]).
+///
+/// # Errors
+/// As [`boot`].
+pub fn boot_with_snapshots(cpus: u32) -> Result<(Guest, Running)> {
+    let scratch = tempfile::NamedTempFile::new()?;
+    scratch.as_file().set_len(1 << 20)?;
+    // What is written, snapshots too, goes to a file of QEMU's own, which vanishes with it.
+    let drive = format!("if=none,id=scratch,format=raw,snapshot=on,file={}", scratch.path().display());
+    // What is saved again and again should be small.
+    let machine = Machine::new(Loader::Direct).cpus(cpus).memory_mib(64).extra(["-drive", &drive]);
+    boot_on(machine, Some(scratch))
+}
+
+fn boot_on(machine: Machine, scratch: Option<tempfile::NamedTempFile>) -> Result<(Guest, Running)> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let workspace = Arc::new(Workspace::find()?);
     let system = Arc::new(System::build(&workspace, &workspace.root().join("boot/test.toml"))?);
     let port = free_port()?;
-    let machine = Machine::new(Loader::Direct).cpus(cpus).gdb(port);
-    let mut running = qemu::boots(workspace, Arc::clone(&system), machine)()?;
+    let mut running = qemu::boots(workspace, Arc::clone(&system), machine.gdb(port))()?;
     let mut gdb = GdbStub::connect(port)?;
     gdb.resume()?;
     running.link.hello(PATIENT)?;
-    Ok((Guest { gdb, system, _turn: turn }, running))
+    Ok((Guest { gdb, system, _scratch: scratch, _turn: turn }, running))
 }
 
 impl Guest {
@@ -57,6 +75,14 @@ impl Guest {
     /// When there is not exactly one whose path ends like that.
     pub fn symbol(&self, path: &str) -> Result<u64> {
         function(self.system.kernel(), path)
+    }
+
+    /// The value of a symbol of the kernel that is not mangled.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn linker_symbol(&self, name: &str) -> Result<u64> {
+        symbol(self.system.kernel(), name)
     }
 
     /// What was built.

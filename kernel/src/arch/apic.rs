@@ -12,6 +12,7 @@ pub(crate) const VECTOR_LINES: u8 = 0x30;
 /// Vector of spurious interrupts (low four bits set, as old APICs want).
 const VECTOR_SPURIOUS: u8 = 0xff;
 
+const ID: u64 = 0x20;
 const TASK_PRIORITY: u64 = 0x80;
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS: u64 = 0xf0;
@@ -123,6 +124,11 @@ pub(crate) fn kick(apic_id: u32) {
 /// Sends an NMI.
 pub(crate) fn send_nmi(apic_id: u32) {
     send(apic_id, ASSERT | DELIVER_NMI);
+}
+
+/// Sends this CPU an NMI. There is no shorthand for that: an NMI may not be sent to "self" (SDM vol. 3A, table 11-3).
+pub(crate) fn send_nmi_to_self() {
+    send_nmi(read(ID) >> 24);
 }
 
 /// Sends an NMI to all other CPUs, if the APIC has been found.

@@ -10,6 +10,7 @@ pub(crate) mod gdt;
 pub(crate) mod idt;
 pub(crate) mod insn;
 pub(crate) mod ioapic;
+pub(crate) mod machine_check;
 pub(crate) mod power;
 pub(crate) mod record;
 pub(crate) mod start;

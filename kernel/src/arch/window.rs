@@ -48,10 +48,35 @@ pub(crate) struct Stack {
 pub(crate) const KERNEL_STACK: Stack = Stack { bottom: BASE + 0x1_0000, top: BASE + 0x2_0000 };
 /// The stack of the NMI handler.
 pub(crate) const NMI_STACK: Stack = Stack { bottom: BASE + 0x2_4000, top: BASE + 0x2_8000 };
-/// The stack of a trap inside the kernel.
-pub(crate) const NESTED_STACK: Stack = Stack { bottom: BASE + 0x2_c000, top: BASE + 0x3_0000 };
-/// All of them.
-pub(crate) const STACKS: [&Stack; 3] = [&KERNEL_STACK, &NMI_STACK, &NESTED_STACK];
+/// Where the stacks of traps inside the kernel begin: the one of DEPTH `n` ends `n` spans above.
+pub(crate) const NESTED_BASE: u64 = BASE + 0x4_0000;
+/// Binary logarithm of their distance, of which the lowest page is a guard page.
+pub(crate) const NESTED_SHIFT: u32 = 14;
+/// The deepest DEPTH that has a stack: ten traps inside the event kernel. What is deeper stops the machine, on the
+/// stack of the next.
+pub(crate) const DEEPEST: u32 = 11;
+
+/// The stack of a trap that finds itself at this DEPTH (2 or more).
+pub(crate) const fn nested_stack(depth: u32) -> Stack {
+    let top = NESTED_BASE + ((depth as u64) << NESTED_SHIFT);
+    Stack { bottom: top - (1 << NESTED_SHIFT) + 0x1000, top }
+}
+
+/// All stacks of a CPU.
+pub(crate) fn stacks() -> impl Iterator<Item = Stack> {
+    [KERNEL_STACK, NMI_STACK].into_iter().chain((2..=DEEPEST + 1).map(nested_stack))
+}
+
+/// Which stack has its guard page at an address.
+pub(crate) fn stack_guarded_at(address: u64) -> Option<&'static str> {
+    let is_below = |stack: &Stack| (stack.bottom - 0x1000..stack.bottom).contains(&address);
+    match () {
+        () if is_below(&KERNEL_STACK) => Some("event kernel's"),
+        () if is_below(&NMI_STACK) => Some("NMI handler's"),
+        () if stacks().any(|stack| is_below(&stack)) => Some("nested trap's"),
+        () => None,
+    }
+}
 
 /// Where slot `n` (1 to 6, the IST index) ends.
 pub(crate) const fn slot_top(n: u64) -> u64 {
@@ -91,8 +116,6 @@ pub(crate) struct PerCpu {
     pub(crate) record: Record,
     /// Record of an NMI.
     pub(crate) nmi_record: Record,
-    /// Record of a trap inside the kernel.
-    pub(crate) nested_record: Record,
 }
 
 /// Address of a field of [`PerCpu`].
@@ -107,8 +130,6 @@ pub(crate) const NMI_MODE: u64 = PER_CPU + offset_of!(PerCpu, nmi_mode) as u64;
 pub(crate) const RECORD: u64 = PER_CPU + offset_of!(PerCpu, record) as u64;
 /// See [`PerCpu::nmi_record`].
 pub(crate) const NMI_RECORD: u64 = PER_CPU + offset_of!(PerCpu, nmi_record) as u64;
-/// See [`PerCpu::nested_record`].
-pub(crate) const NESTED_RECORD: u64 = PER_CPU + offset_of!(PerCpu, nested_record) as u64;
 /// Address of CELL, for exits.
 pub(crate) const CELL: u64 = CONSTANTS + offset_of!(Constants, cell) as u64;
 /// Address of TOPP.

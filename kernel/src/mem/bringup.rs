@@ -357,7 +357,7 @@ fn map_window(memory: &mut Memory, number: u64) -> Result<(), BringupError> {
     let tables = frame(memory)?;
     memory.map_page(window::TABLES, tables, Mapping::data(Pkey::OPEN))?;
     super::copy_to_frame(tables, 0, &gdt::build());
-    for stack in window::STACKS {
+    for stack in window::stacks() {
         for at in (stack.bottom..stack.top).step_by(PAGE as usize) {
             let physical = frame(memory)?;
             memory.map_page(at, physical, Mapping::data(Pkey::KERNEL))?;

@@ -18,8 +18,10 @@ pub enum SelfTestOp {
     /// Walks the page table at an address. Gives the leaf entry, its level (1 4 KiB, 2 2 MiB, 3 1 GiB), and whether
     /// U/S is set at all levels. `NotFound` if nothing is mapped.
     WalkPageTable = 4,
-    /// Takes a breakpoint exception inside the kernel's handler. Gives PKRS in the outer handler before, in the
-    /// inner handler, and in the outer handler after.
+    /// Takes breakpoint exceptions inside the kernel, each in the handler of the one before: how many (word 2, 1 to
+    /// 10), what the innermost handler does (word 3: 0 nothing, 1 it takes an NMI), whose view is wanted (word 4: 0
+    /// the outermost). Gives PKRS in the event's handler before, in that level's handler before and after the levels
+    /// inside it, in the event's handler after; DEPTH of that level; PKRS in the NMI's handler; how many levels came.
     NestedTrap = 5,
     /// Writes a value to IA32_PKRS (words 2, 3: low, high) with a fix-up for #GP. Gives faulted, then the value read
     /// back before the kernel's own word was restored.
@@ -46,6 +48,9 @@ pub enum SelfTestOp {
     /// Changes the recorded rights word of the calling thread (word 2) without telling the books; it holds until they
     /// are asked again. Gives the old word.
     SetWord = 14,
+    /// Fills a stack of the kernel, which must stop the machine with a report: 0 the event kernel's, 1 that of a nested
+    /// trap, 2 takes more nested traps than have stacks. If it returns, by `WrongState`, nothing has caught it.
+    Overflow = 15,
 }
 
 /// In the level of [`SelfTestOp::LeafAccess`]: the page can be executed, and not be written.
@@ -55,7 +60,7 @@ impl SelfTestOp {
     /// The operation with this number, if there is one.
     pub const fn from_number(number: u64) -> Option<SelfTestOp> {
         use SelfTestOp::*;
-        const ALL: [SelfTestOp; 15] = [
+        const ALL: [SelfTestOp; 16] = [
             Probe,
             ProbeWithoutWriteProtect,
             ReadPkrs,
@@ -71,6 +76,7 @@ impl SelfTestOp {
             ProbeWithoutKeys,
             SetLeafKey,
             SetWord,
+            Overflow,
         ];
         if number < ALL.len() as u64 { Some(ALL[number as usize]) } else { None }
     }

@@ -47,7 +47,7 @@ stub! {
     ".entry" gate_common [landing = gate_landing, event = kernel_event, exit = trap_exit]
     own_stack!("KSTK"),
     "mov [.LREC+.LrVEC], rax",
-    save_rest!("REC"),
+    save_rest!(".LREC"),
     "xor eax, eax",
     "mov [.LREC+.LrRAX], rax",
     "mov [.LREC+.LrRCX], rax",

@@ -5,7 +5,7 @@ use super::super::window;
 use super::exit::trap_exit;
 use super::nmi::nmi_entry;
 use super::*;
-use crate::trap::{kernel_event, kernel_nested};
+use crate::trap::{kernel_event, kernel_nested, kernel_stop, kernel_too_deep};
 
 /// An event level: the slot's registers are saved, the kernel's word is written and checked, DEPTH is committed.
 /// At DEPTH > 0 the kernel itself was interrupted.
@@ -18,8 +18,8 @@ macro_rules! event_level {
             take_evidence!($slot),
             write_and_commit!(),
             own_stack!("KSTK"),
-            save_rest!("REC"),
-            take_slot!($slot, "REC"),
+            save_rest!(".LREC"),
+            take_slot!($slot, ".LREC"),
             concat!("mov qword ptr [.LREC+.LrLVL], ", $level),
             "mov rdi, .LREC",
             "xor ebp, ebp",
@@ -29,26 +29,53 @@ macro_rules! event_level {
     };
 }
 
-/// A trap inside the kernel: PKRS stays, the record is another one, and the handler either mends or stops.
+/// The way in of a trap inside the kernel. DEPTH is raised, not set, and says which of the nested stacks is this
+/// trap's own: so what was interrupted, and why, matters to none of them. The record lies at the top of that stack.
+macro_rules! nest {
+    ($slot:literal, $level:literal) => {
+        concat!(
+            "inc dword ptr [.LDEPTH]\n",
+            "mov eax, [.LDEPTH]\n",
+            "cmp eax, .LDEEPEST\n",
+            "ja {too_deep}\n",
+            "shl eax, .LXSHIFT\n",
+            "lea rsp, [rax+.LXREC]\n",
+            "push 2\npopfq\n",
+            save_rest!("rsp"),
+            take_slot!($slot, "rsp"),
+            "mov qword ptr [rsp+.LrLVL], ",
+            $level,
+            "\nmov rdi, rsp\nxor ebp, ebp\n",
+        )
+    };
+}
+
+/// A trap inside the kernel that may be mended: PKRS stays, and what was interrupted goes on.
 macro_rules! nested_level {
     ($(#[$meta:meta])* $name:ident, $slot:literal, $level:literal) => {
         stub! {
             $(#[$meta])*
-            ".entry" $name [nested = kernel_nested]
-            "inc dword ptr [.LDEPTH]",
-            own_stack!("XSTK"),
-            save_rest!("NESTREC"),
-            take_slot!($slot, "NESTREC"),
-            concat!("mov qword ptr [.LNESTREC+.LrLVL], ", $level),
-            "mov rdi, .LNESTREC",
-            "xor ebp, ebp",
+            ".entry" $name [nested = kernel_nested, too_deep = nested_too_deep]
+            nest!($slot, $level),
             "call {nested}",
-            put_slot!($slot, "NESTREC", "0x200cd5", "0x10002"),
-            load_rest!("NESTREC"),
+            put_slot!($slot, "rsp", "0x200cd5", "0x10002"),
+            load_rest!("rsp"),
             "dec dword ptr [.LDEPTH]",
             load3!($slot),
             concat!("mov rsp, .L", $slot, "-40"),
             "iretq",
+        }
+    };
+}
+
+/// A trap inside the kernel that has no good reason: the machine stops.
+macro_rules! deadly_level {
+    ($(#[$meta:meta])* $name:ident, $slot:literal, $level:literal) => {
+        stub! {
+            $(#[$meta])*
+            ".entry" $name [stop = kernel_stop, too_deep = nested_too_deep]
+            nest!($slot, $level),
+            "call {stop}",
         }
     };
 }
@@ -73,12 +100,12 @@ event_level! {
     /// Interrupts.
     level6, "S6", "6", nested6
 }
-nested_level! {
+deadly_level! {
     /// #DF inside the kernel.
     nested2, "S2", "2"
 }
 nested_level! {
-    /// #MC inside the kernel.
+    /// #MC inside the kernel: a real one stops the machine.
     nested3, "S3", "3"
 }
 nested_level! {
@@ -89,9 +116,18 @@ nested_level! {
     /// A fault inside the kernel: a probe's, or a bug.
     nested5, "S5", "5"
 }
-nested_level! {
-    /// An interrupt inside the kernel: a bug, for interrupts are off there.
+deadly_level! {
+    /// An interrupt inside the kernel: a bug, for interrupts are off there. A check that fails inside the kernel
+    /// comes here too.
     nested6, "S6", "6"
+}
+
+stub! {
+    /// More traps inside one another than there are stacks. Whatever comes yet comes here again.
+    ".entry" nested_too_deep [stop = kernel_too_deep]
+    own_stack!("DEEPSTK"),
+    "xor ebp, ebp",
+    "call {stop}",
 }
 
 stub! {

@@ -73,7 +73,7 @@ scenarios! {
         "Linux PKS series V4, PKRS is the thread's; docs/memory-and-keys.md";
     "P8_two_keys", true, 24, "a thread faults at two keys in turn; its handler has them open in another way throughout",
         "Linux PKS series V10, pks_test cmd 4, with two keys";
-    "P9_nested", true, 100, "traps, faults and NMIs inside handlers have the kernel's word; 8 handlers upon each other, each with its own",
+    "P9_nested", true, 220, "ten traps inside one another, faults and NMIs have the kernel's word; 8 handlers upon each other, each with its own",
         "Linux pks RFC v3, nested exceptions; docs/traps.md";
     "P10_handlers_keys", true, 17, "a handler opens a key while the thread has another open: that one stays closed to it",
         "Linux PKS series V10, pks_set_* in a handler (what it gets wrong)";

@@ -2,7 +2,7 @@
 
 mod operations;
 
-pub(crate) use operations::{LeafAccess, LeafShape, Probed, UserPage, Words};
+pub(crate) use operations::{Innermost, LeafAccess, LeafShape, Probed, UserPage, Words};
 
 use core::ops::Deref;
 use libpks::abi::Error;

@@ -77,6 +77,29 @@ pub(crate) struct LeafProbed {
     pub(crate) address: u64,
 }
 
+/// What the innermost of nested traps does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(crate) enum Innermost {
+    /// It returns.
+    Returns = 0,
+    /// It takes an NMI first.
+    TakesNmi = 1,
+}
+
+/// What a trap among nested traps saw.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Nest {
+    /// PKRS: in the event's handler before, in this trap's before and after those inside it, in the event's after.
+    pub(crate) words: [u64; 4],
+    /// DEPTH in this trap's handler.
+    pub(crate) depth: u64,
+    /// PKRS in the NMI's handler, 0 without one.
+    pub(crate) nmi: u64,
+    /// How many traps there were.
+    pub(crate) reached: u64,
+}
+
 impl Tools {
     fn ask(&self, operation: SelfTestOp, arguments: [u64; 5]) -> Result<[u64; WORDS], Error> {
         self.self_test.run(operation, arguments)
@@ -188,10 +211,11 @@ impl Tools {
         Ok(Counters { switches })
     }
 
-    /// PKRS in the outer handler before, in the inner, and in the outer handler after.
-    pub(crate) fn nested_trap(&self) -> Result<[u64; 3], Error> {
-        let [before, inner, after, ..] = self.ask(SelfTestOp::NestedTrap, [0; 5])?;
-        Ok([before, inner, after])
+    /// Breakpoints inside one another in the kernel, as one of them saw it (0 the outermost).
+    pub(crate) fn nested_trap(&self, levels: u64, innermost: Innermost, asked: u64) -> Result<Nest, Error> {
+        let [before, level_before, level_after, after, depth, nmi, reached, _] =
+            self.ask(SelfTestOp::NestedTrap, [levels, innermost as u64, asked, 0, 0])?;
+        Ok(Nest { words: [before, level_before, level_after, after], depth, nmi, reached })
     }
 
     /// PKRS in the NMI handler of a CPU and after it.

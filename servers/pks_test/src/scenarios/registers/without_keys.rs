@@ -7,7 +7,7 @@ use libpks::proto::pks_test::{SCENARIOS, Seen, Verdict};
 use libpks::rt::text::cut;
 
 use super::defaults::cpu_has_pks;
-use crate::bench::{Bound, Page, Target, Tools};
+use crate::bench::{Bound, Innermost, Page, Target, Tools};
 use crate::service::no_keys;
 use crate::subject::{Attempt, Came, Subject};
 use libpks::proto::pks_test::checks::{Checks, Run};
@@ -45,7 +45,7 @@ fn typed_errors(tools: &Tools, checks: &Checks, expected: Result<(), Error>) -> 
         ("a probe without CR0.WP", tools.probe_wp_off(page.address(), word, Access::Read, 0).map(drop)),
         ("a probe without CR4.PKS", tools.probe_keys_off(page.address(), word, Access::Read, 0).map(drop)),
         ("the words of a CPU", tools.words(0).map(drop)),
-        ("a nested trap's words", tools.nested_trap().map(drop)),
+        ("a nested trap's words", tools.nested_trap(1, Innermost::Returns, 0).map(drop)),
         ("an NMI's words", tools.nmi(0).map(drop)),
         ("a raw write", tools.write_raw(u64::from(Pkrs::KERNEL.raw())).map(drop)),
     ];
