@@ -158,6 +158,8 @@ impl Kernel {
         self.leave_to_next(unsafe { &mut *(window::RECORD as *mut Record) });
     }
 
+    /// On its own: a short `event` has short jumps, whose displacements the text's scan has nothing to say of.
+    #[inline(never)]
     fn interrupt(&mut self, vector: u64) {
         // Written before anything else can go wrong; without an interrupt in service it does nothing.
         apic::end_of_interrupt();

@@ -1,4 +1,11 @@
-//! NMIs at exact instructions, through QEMU's gdb stub.
+//! Events at exact instructions, through QEMU's gdb stub: NMIs, machine checks, timer interrupts, faults.
+
+mod entry_text;
+mod machine_check;
+mod stand;
+mod stops;
+mod timer;
+mod ways;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -85,7 +85,11 @@ pub(in crate::scenarios) fn others_keys_stay_closed(tools: &Tools, checks: &Chec
     }
     // The kernel's handlers, while the thread stands at its fault.
     let kernel = u64::from(Pkrs::KERNEL.raw());
-    checks.same(format_args!("words around a nested trap"), tools.nested_trap(1, Innermost::Returns, 0)?.words, [kernel; 4])?;
+    checks.same(
+        format_args!("words around a nested trap"),
+        tools.nested_trap(1, Innermost::Returns, 0)?.words,
+        [kernel; 4],
+    )?;
     checks.same(format_args!("words in an NMI and after"), tools.nmi(0)?, [kernel; 2])?;
     for target in [&theirs, &mine] {
         let probed = tools.probe(target.address(), Pkrs::KERNEL, Access::Read, 0)?;

@@ -1,0 +1,258 @@
+//! A guest that stands at a gate while two of its threads run with rights of their own: where every way begins.
+
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use iced_x86::Mnemonic;
+use libpks::abi::layout::GATE_SYSCALL;
+use libpks::abi::selftest::SelfTestOp;
+use libpks::abi::{Syscall, name};
+use libpks::pkey::{Pkey, Pkrs, Rights};
+use libpks::proto::pks_test::{Outcome, Verdict};
+use libpks::proto::testlink::{Reply, Request};
+use tests::console::Console;
+use tests::gdbstub::Registers;
+use tests::guest::{Guest, SOON, boot_with_snapshots};
+use tests::plan::{End as MachineEnd, Process, Running};
+
+use crate::entry_text::EntryText;
+
+/// What the scenario may take, the guest being stopped and put back all the time.
+const LONG: Duration = Duration::from_secs(1800);
+/// The CPU window (docs/traps.md): CELL, DEPTH, the slots.
+pub(crate) const CELL: u64 = 0xffff_ffff_c000_0008;
+const DEPTH: u64 = 0xffff_ffff_c000_1000;
+const SLOTS: u64 = 0xffff_ffff_c000_3000;
+const IA32_PKRS: u64 = 0x6e1;
+/// Numbers of registers.
+pub(crate) const RAX: usize = 0;
+const RCX: usize = 2;
+const RDX: usize = 3;
+pub(crate) const RSI: usize = 4;
+const R15: usize = 15;
+/// The resume flag is the CPU's own affair.
+const RESUME_FLAG: u32 = 1 << 16;
+
+/// Where RIP lies in the frame of a slot.
+pub(crate) const fn frame_rip(slot: u64) -> u64 {
+    SLOTS + slot * 0x200 - 40
+}
+
+/// What an event must leave as it was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    registers: Registers,
+    pub(crate) pkrs: u32,
+    depth: u32,
+}
+
+impl Seen {
+    pub(crate) fn rip(&self) -> u64 {
+        self.registers.rip()
+    }
+
+    fn same_but_for_resume_flag(&self, other: &Self) -> bool {
+        let flags = self.registers.flags() | RESUME_FLAG;
+        flags == other.registers.flags() | RESUME_FLAG
+            && self.registers.with_flags(flags) == other.registers.with_flags(flags)
+            && (self.pkrs, self.depth) == (other.pkrs, other.depth)
+    }
+}
+
+/// A thread at the gate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Player {
+    rsp: u64,
+    pub(crate) word: Pkrs,
+}
+
+/// How a way ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Back in what runs, a domain or the kernel.
+    Left,
+    /// The machine stops.
+    Stopped,
+}
+
+pub(crate) struct Stand {
+    pub(crate) guest: Guest,
+    pub(crate) console: Console,
+    pub(crate) text: EntryText,
+    pub(crate) nmi: u64,
+    /// Where QEMU would be told that the kernel stops.
+    pub(crate) exit_port: u64,
+    rdmsr: u64,
+    process: Box<dyn Process>,
+    worker: JoinHandle<Result<Outcome>>,
+}
+
+impl Stand {
+    /// Boots, and stops where a thread with an open guard asks for its word, another one having other rights. The machine is saved
+    /// there as `home`.
+    pub(crate) fn new() -> Result<Self> {
+        let (guest, Running { mut link, console, process }) = boot_with_snapshots(1)?;
+        let text = EntryText::of(&guest)?;
+        let worker = thread::spawn(move || {
+            let reply = link.ask(&Request::Run { name: name("S4_context_switch") }, LONG)?;
+            match reply {
+                Reply::Outcome(outcome) => Ok(outcome),
+                other => bail!("not an outcome: {other:?}"),
+            }
+        });
+        let mut stand = Self {
+            nmi: guest.symbol("nmi::nmi_entry")?,
+            exit_port: guest.symbol("power::debug_exit")?,
+            rdmsr: text.first(Mnemonic::Rdmsr)?,
+            guest,
+            console,
+            text,
+            process,
+            worker,
+        };
+        stand.guest.gdb.interrupt()?;
+        stand.find_players()?;
+        Ok(stand)
+    }
+
+    fn find_players(&mut self) -> Result<()> {
+        for _ in 0..50 {
+            let first = self.next_player()?;
+            self.guest.gdb.save("home")?;
+            for _ in 0..3 {
+                self.guest.gdb.step()?;
+                let second = self.next_player()?;
+                if second.rsp != first.rsp && second.word != first.word {
+                    return self.home();
+                }
+            }
+        }
+        bail!("no two threads with words of their own")
+    }
+
+    /// Goes on until a thread that has opened something asks for its word.
+    fn next_player(&mut self) -> Result<Player> {
+        for _ in 0..2000 {
+            ensure!(self.guest.gdb.go_to(&[GATE_SYSCALL], SOON)?, "no system calls any more");
+            let registers = self.guest.gdb.all_registers()?;
+            let word = Pkrs::from_raw(self.guest.gdb.read_word(CELL)? as u32);
+            let open =
+                (0..16).filter_map(Pkey::new).filter(|&key| word.rights(key) != Rights::NoAccess).count();
+            let asks = registers.general(R15) == Syscall::SelfTest as u64
+                && registers.general(RSI) == SelfTestOp::ReadPkrs as u64;
+            if asks && open > 2 {
+                return Ok(Player { rsp: registers.rsp(), word });
+            }
+            self.guest.gdb.step()?;
+        }
+        bail!("no thread asks for its word")
+    }
+
+    /// Back to where the ways begin.
+    pub(crate) fn home(&mut self) -> Result<()> {
+        self.guest.gdb.load("home")
+    }
+
+    /// PKRS of the CPU, by a RDMSR that leaves no trace.
+    pub(crate) fn pkrs(&mut self) -> Result<u32> {
+        let gdb = &mut self.guest.gdb;
+        let before = gdb.all_registers()?;
+        gdb.set_general(RCX, IA32_PKRS)?;
+        gdb.set_rip(self.rdmsr)?;
+        gdb.step()?;
+        let read = gdb.all_registers()?;
+        ensure!(read.rip() == self.rdmsr + 2, "no RDMSR: {:#x}", read.rip());
+        for register in [RAX, RCX, RDX] {
+            gdb.set_general(register, before.general(register))?;
+        }
+        gdb.set_rip(before.rip())?;
+        Ok(read.general(RAX) as u32)
+    }
+
+    pub(crate) fn depth(&mut self) -> Result<u32> {
+        Ok(self.guest.gdb.read_word(DEPTH)? as u32)
+    }
+
+    /// What there is before an event, or after it.
+    pub(crate) fn seen(&mut self) -> Result<Seen> {
+        let (pkrs, depth) = (self.pkrs()?, self.depth()?);
+        Ok(Seen { registers: self.guest.gdb.all_registers()?, pkrs, depth })
+    }
+
+    /// After an event: the same instruction comes, with the same registers, the same word, the same DEPTH.
+    pub(crate) fn must_be_back(&mut self, before: &Seen) -> Result<()> {
+        let at = before.rip();
+        for _ in 0..1000 {
+            ensure!(self.guest.gdb.go_to(&[at], SOON)?, "{at:#x} was not gone on with");
+            // Where interrupts are on, another thread may come here first.
+            if self.guest.gdb.rsp()? == before.registers.rsp() {
+                break;
+            }
+            self.guest.gdb.step()?;
+        }
+        let after = self.seen()?;
+        ensure!(before.same_but_for_resume_flag(&after), "{at:#x} before: {before:x?}\nafter: {after:x?}");
+        Ok(())
+    }
+
+    /// Puts an instruction at RIP, executes it, and puts back what was there.
+    pub(crate) fn execute(&mut self, instruction: &[u8]) -> Result<()> {
+        let gdb = &mut self.guest.gdb;
+        let rip = gdb.rip()?;
+        let there = gdb.read(rip, instruction.len())?;
+        gdb.write(rip, instruction)?;
+        gdb.step()?;
+        gdb.write(rip, &there)
+    }
+
+    /// Has the thread at the gate execute an instruction of its own text instead.
+    pub(crate) fn execute_in_domain(&mut self, instruction: &[u8]) -> Result<()> {
+        let stack = self.guest.gdb.rsp()?;
+        let back = self.guest.gdb.read_word(stack)?;
+        self.guest.gdb.set_rip(back)?;
+        self.execute(instruction)
+    }
+
+    /// Follows the entry code from here to its end, calling at each instruction; what it calls runs by itself. Gives how it ends.
+    pub(crate) fn walk(&mut self, each_fn: &mut dyn FnMut(&mut Self, u64) -> Result<()>) -> Result<End> {
+        let mut last = None;
+        for _ in 0..1000 {
+            let rip = self.guest.gdb.rip()?;
+            if let Some(mnemonic) = self.text.at(rip) {
+                each_fn(self, rip).with_context(|| format!("at {rip:#x}"))?;
+                let now = self.guest.gdb.rip()?;
+                ensure!(now == rip, "left {rip:#x} for {now:#x}");
+                self.guest.gdb.step()?;
+                last = Some(mnemonic);
+            } else if last == Some(Mnemonic::Call) {
+                let stack = self.guest.gdb.rsp()?;
+                let back = self.guest.gdb.read_word(stack)?;
+                if !self.guest.gdb.go_to(&[back, self.exit_port], SOON)? {
+                    bail!("what was called from before {back:#x} does not end");
+                }
+                if self.guest.gdb.rip()? == self.exit_port {
+                    return Ok(End::Stopped);
+                }
+                last = None;
+            } else {
+                return Ok(End::Left);
+            }
+        }
+        bail!("a way without an end")
+    }
+
+    /// Waits for the machine's end.
+    pub(crate) fn end(&mut self, limit: Duration) -> Result<MachineEnd> {
+        self.process.wait(limit).context("the machine goes on")
+    }
+
+    /// Lets the scenario go on from `home`: it must pass, with all the events behind it.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.home()?;
+        self.guest.gdb.resume()?;
+        let outcome = self.worker.join().map_err(|_| anyhow!("the worker panicked"))??;
+        ensure!(outcome.verdict == Verdict::Pass, "{outcome:?}");
+        Ok(())
+    }
+}

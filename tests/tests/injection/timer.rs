@@ -1,0 +1,99 @@
+//! The timer's interrupt at every instruction of the gates at which interrupts are open.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use iced_x86::Mnemonic;
+use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL};
+use tests::guest::SOON;
+
+use crate::stand::{CELL, Stand, frame_rip};
+
+/// Vector of the timer.
+const TIMER: u64 = 0x20;
+const INTERRUPTS: u32 = 0x200;
+/// `JMP .`
+const SPIN: [u8; 2] = [0xeb, 0xfe];
+
+#[test]
+fn timer_at_every_instruction_with_interrupts_open() -> Result<()> {
+    let mut stand = Stand::new()?;
+    let vectors = stand.guest.symbol("traps::vectors")?;
+    let landing = stand.guest.symbol("gates::gate_landing")?;
+    let mut hits = 0;
+    for gate in [GATE_SYSCALL, GATE_CALL, GATE_REPLY, landing] {
+        stand.home()?;
+        if gate != GATE_SYSCALL {
+            ensure!(stand.guest.gdb.go_to(&[gate], SOON)?, "the guest does not come to {gate:#x}");
+        }
+        until_pending(&mut stand)?;
+        stand.guest.gdb.save("pending")?;
+        // Open up to CLI, which is the last to be interrupted; the landing is a single RET.
+        let last = if gate == landing { landing } else { stand.text.next(gate, Mnemonic::Cli)? };
+        let places: Vec<u64> = stand.text.addresses().filter(|at| (gate..=last).contains(at)).collect();
+        for (steps, at) in places.into_iter().enumerate() {
+            stand.guest.gdb.load("pending")?;
+            interrupt(&mut stand, gate, steps, at, vectors + TIMER * 16)
+                .with_context(|| format!("gate {gate:#x}, timer at {at:#x}"))?;
+            hits += 1;
+        }
+    }
+    println!("timer interrupts at {hits} instructions");
+    ensure!(hits > 30, "timer interrupts at {hits} instructions only");
+    stand.finish()
+}
+
+/// Goes on from where a timer's interrupt waits, by steps that hold it back, and lets it come.
+fn interrupt(stand: &mut Stand, gate: u64, steps: usize, at: u64, stub: u64) -> Result<()> {
+    let (rsp, cell) = (stand.guest.gdb.rsp()?, stand.guest.gdb.read_word(CELL)?);
+    for _ in 0..steps {
+        stand.guest.gdb.step()?;
+    }
+    let rip = stand.guest.gdb.rip()?;
+    ensure!(rip == at, "stopped at {rip:#x}");
+    let before = stand.seen()?;
+    ensure!(stand.guest.gdb.go_to(&[stub], SOON)?, "no timer");
+    let hit = stand.guest.gdb.read_word(frame_rip(6))?;
+    ensure!(hit == at, "the timer came at {hit:#x}");
+    // Between the write of PKRS and the commit the gate begins again, under the domain's word.
+    let starts_again = u64::from(before.pkrs) != cell;
+    if !starts_again {
+        return stand.must_be_back(&before);
+    }
+    for _ in 0..20 {
+        ensure!(stand.guest.gdb.go_to(&[gate], SOON)?, "the gate does not begin again");
+        if stand.guest.gdb.rsp()? == rsp {
+            let word = stand.pkrs()?;
+            ensure!(u64::from(word) == cell, "the gate begins again under {word:#x} instead of {cell:#x}");
+            return Ok(());
+        }
+        stand.guest.gdb.step()?;
+    }
+    bail!("the thread does not come back to its gate")
+}
+
+/// Lets the timer's time pass while interrupts are off, then stands where it stood, the interrupt waiting.
+fn until_pending(stand: &mut Stand) -> Result<()> {
+    for _ in 0..200 {
+        let registers = stand.guest.gdb.all_registers()?;
+        let back = stand.guest.gdb.read_word(registers.rsp())?;
+        let there = stand.guest.gdb.read(back, SPIN.len())?;
+        stand.guest.gdb.write(back, &SPIN)?;
+        stand.guest.gdb.set_rip(back)?;
+        stand.guest.gdb.set_flags(registers.flags() & !INTERRUPTS)?;
+        stand.guest.gdb.resume()?;
+        thread::sleep(Duration::from_millis(5));
+        stand.guest.gdb.interrupt()?;
+        let still = stand.guest.gdb.rip()? == back;
+        stand.guest.gdb.write(back, &there)?;
+        ensure!(still, "an NMI has let interrupts in");
+        stand.guest.gdb.set_all_registers(&registers)?;
+        let lapic = stand.guest.gdb.monitor("info lapic")?;
+        let waiting = lapic.lines().find(|line| line.trim_start().starts_with("IRR")).unwrap_or_default();
+        if waiting.split_whitespace().skip(1).any(|vector| vector == "32") {
+            return Ok(());
+        }
+    }
+    bail!("the timer does not come")
+}
