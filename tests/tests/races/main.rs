@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`track`] | puts the other CPU at an instruction, lets the owner go on, says who may do what |
 //! | [`taking`] | something is taken away or ended under a thread that uses it |
+//! | [`load`] | not driven: many threads on 1, 2, 4 and 8 CPUs |
 //! | [`meeting`] | both sides are in the kernel: calls, signals, revokes |
 //!
 //! With `PORTCULLIS_FULL=1` every instruction of the other CPU's way is tried, without it each that lies outside of the
 //! kernel's lock at least once over the races, and of those inside a few.
 #![forbid(unsafe_code)]
 
+mod load;
 mod meeting;
 mod taking;
 mod track;

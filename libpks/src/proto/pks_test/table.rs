@@ -101,6 +101,8 @@ scenarios! {
         "Linux PKS series V9, SKIP of test_pks; pks RFC v3, -EINVAL";
     "M1_fresh_memory", false, 24, "memory that somebody else has used comes back as zeros",
         "docs/memory-and-keys.md";
+    "M2_load", true, 9, "threads on all CPUs open, close, wait, yield and move: each word is what its thread holds",
+        "docs/memory-and-keys.md";
     "P19_audit", false, 2, "every mapping has the key and the permissions that the rules say",
         "docs/memory-and-keys.md";
     "P23_stress", true, 2000, "random steps of threads, regions, capabilities, keys in three domains, as the model says",

@@ -57,6 +57,7 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         "P16_write_protect_off" => hardware::write_protect_off(tools, checks),
         "P22_without_keys" => registers::without_keys::run(tools, checks),
         "P6_forced_switch" => switching::forced::run(tools, checks),
+        "M2_load" => switching::load::run(tools, checks),
         "P7_migration" => switching::migration::run(tools, checks),
         "P8_two_keys" => faults::isolation::two_keys(tools, checks),
         "P10_handlers_keys" => faults::isolation::others_keys_stay_closed(tools, checks),

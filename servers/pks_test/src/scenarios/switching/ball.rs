@@ -94,7 +94,7 @@ impl Player {
     }
 }
 
-const fn allowed(rights: Rights) -> &'static [Access] {
+pub(super) const fn allowed(rights: Rights) -> &'static [Access] {
     match rights {
         Rights::NoAccess => &[],
         Rights::ReadOnly => &[Access::Read],
