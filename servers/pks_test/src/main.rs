@@ -27,6 +27,7 @@ libpks::server_main!(main);
 
 fn main(env: Env) -> Result<(), EnvError> {
     stress::if_worker(&env)?;
+    scenarios::if_partner(&env)?;
     let nursery = stress::Nursery {
         quota: env.capability("quota")?,
         image: env.capability("module:pks_test")?,

@@ -191,12 +191,25 @@ pub(crate) fn check_key_fault(
     key: Pkey,
     word: Pkrs,
 ) -> Run {
+    check_key_fault_of(checks, SERVER, report, address, access, key, word)
+}
+
+/// The same of a domain of this name.
+pub(crate) fn check_key_fault_of(
+    checks: &Checks,
+    domain: &str,
+    report: &FaultReport,
+    address: u64,
+    access: Access,
+    key: Pkey,
+    word: Pkrs,
+) -> Run {
     let (fault_access, code) = match access {
         Access::Read => (FaultAccess::Read, 0x21),
         Access::Write => (FaultAccess::Write, 0x23),
     };
     let same = report.kind == FaultKind::ProtectionKey
-        && report.domain_name == SERVER
+        && report.domain_name == domain
         && report.access == fault_access
         && report.address == address
         && report.error_code == code

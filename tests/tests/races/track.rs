@@ -281,7 +281,13 @@ impl Track {
 
     /// The other side neither has rights left nor uses the region any more; then the round ends.
     fn see_it_fail(&mut self, race: &Race, region: u64) -> Result<()> {
-        // On its way out it has its next word already, inside it will get one.
+        // Whoever waits for the lock comes out of the kernel with what the owner has left to it; so does one that has given
+        // the lock back and only counts as inside still.
+        if race.passes_waiting && self.place()? == Where::Waiting {
+            let exit = self.guest.symbol("exit::trap_exit")?;
+            ensure!(self.run_other_to(exit, SOON)?, "CPU {OTHER} does not leave the kernel");
+        }
+        // On its way out it has its next word already, with the lock it will get one.
         if self.place()? == Where::Outside {
             self.guest.gdb.select(OTHER)?;
             let word = Pkrs::from_raw(u32::try_from(self.guest.gdb.read_word(CELL)?)?);

@@ -29,7 +29,7 @@ scenarios! {
         "Linux PKS series V10, pks_test cmd 1; WD rows: V7 cmd 0";
     "S3_all_keys", true, 100, "every key to be had, all others closed, then open; and the kernel's own key",
         "Linux PKS series V10, pks_test cmd 6";
-    "S4_context_switch", true, 40, "two threads on one CPU keep their own rights through proven switches",
+    "S4_context_switch", true, 1400, "threads on one CPU keep their own rights; each is denied what it may not in every turn",
         "Linux PKS series V10, pks_test cmd 2 and 3";
     "S5_exception", true, 16, "a fault's handler has its own rights; the thread gets back what was recorded",
         "Linux PKS series V10, pks_test cmd 4";
@@ -67,7 +67,7 @@ scenarios! {
         "Intel SDM vol. 3A, 4.5.4, tables 4-16, 4-18, 4-20";
     "P5_error_codes", true, 6, "error codes 0x21 and 0x23 and the exact address, at both ends of a page",
         "Intel SDM vol. 3A, 4.7";
-    "P6_forced_switch", true, 60, "A to B to A and all other orders on one CPU, each switch counted; a third thread never opened anything",
+    "P6_forced_switch", true, 220, "A to B to A and all other orders on one CPU, each counted, each seen by a fault; the third thread opens nothing",
         "Linux PKS series V4 and V10, pks_test cmd 2 and 3, made to force the switch";
     "P7_migration", true, 20, "a thread goes to another CPU with guards open, by itself and while it runs",
         "Linux PKS series V4, PKRS is the thread's; docs/memory-and-keys.md";
@@ -102,6 +102,8 @@ scenarios! {
     "M1_fresh_memory", false, 24, "memory that somebody else has used comes back as zeros",
         "docs/memory-and-keys.md";
     "M2_load", true, 9, "threads on all CPUs open, close, wait, yield and move: each word is what its thread holds",
+        "docs/memory-and-keys.md";
+    "M3_domain_switch", true, 260, "threads of two domains in turn on one CPU, each under its domain's key",
         "docs/memory-and-keys.md";
     "P19_audit", false, 2, "every mapping has the key and the permissions that the rules say",
         "docs/memory-and-keys.md";

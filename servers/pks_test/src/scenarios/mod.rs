@@ -21,6 +21,7 @@ use crate::service::{Service, no_keys};
 use access::{hardware, leaf, matrix};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 use rights::global;
+pub(crate) use switching::domains::if_partner;
 
 /// Runs a scenario; gives what was seen.
 ///
@@ -57,6 +58,7 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         "P16_write_protect_off" => hardware::write_protect_off(tools, checks),
         "P22_without_keys" => registers::without_keys::run(tools, checks),
         "P6_forced_switch" => switching::forced::run(tools, checks),
+        "M3_domain_switch" => switching::domains::run(tools, checks),
         "M2_load" => switching::load::run(tools, checks),
         "P7_migration" => switching::migration::run(tools, checks),
         "P8_two_keys" => faults::isolation::two_keys(tools, checks),

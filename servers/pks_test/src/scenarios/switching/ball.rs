@@ -1,8 +1,9 @@
 //! S4: threads on one CPU keep their own rights, through switches that are counted.
 //!
-//! First two threads pass a ball, so that every turn is a switch; each looks at its word and accesses the same page
-//! in its own way. A second key is open in both, so that no word of them is a default. Then three threads run without entering the kernel, so that the timer switches them. In the end
-//! each does what it may not, and must fault.
+//! First two threads pass a ball, so that every turn is a switch. The first thing that each does in its turn is an
+//! access that it may not make, whose report tells the CPU's word ([`Denied`]); then it makes those that it may. A
+//! second key is open in both, so that no word of them is a default. Then three threads run without entering the kernel,
+//! so that the timer switches them; when it has, two of them do what they may not, again and again.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,17 +13,18 @@ use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 use libpks::rt::unguarded::Unguarded;
-use libpks::rt::{Instant, Notification, Owned, Region};
+use libpks::rt::{Instant, Notification, Region};
 
-use crate::bench::{Target, Tools};
-use crate::subject::{DONE, FAULT, PATIENCE, Subject, access, check_key_fault, open, wait_for};
+use super::denied::{Denied, Expected};
+use crate::bench::{Page, Target, Tools};
+use crate::subject::{PATIENCE, Subject, access, open};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// Turns of each of the two threads.
 const TURNS: u64 = 16;
-/// Switches by the timer that are waited for.
-const PREEMPTIONS: u64 = 8;
-/// Accesses that each thread must have made between two looks.
+/// How often each thread that the timer switches is looked at.
+const LOOKS: u64 = 6;
+/// Accesses that another thread must have made between two looks.
 const PROGRESS: u64 = 100;
 
 /// What a thread has seen in its turns.
@@ -60,6 +62,7 @@ struct Player {
     raw: Unguarded,
     rights: Rights,
     marker: Region,
+    denied: Denied,
     word: Pkrs,
     mine: Notification,
     theirs: Notification,
@@ -68,7 +71,7 @@ struct Player {
 }
 
 impl Player {
-    fn play(self) -> Result<Tally, Error> {
+    fn play(self, note: Notification) -> Result<Tally, Error> {
         let _marker = open(self.marker, Rights::ReadOnly)?;
         let _held = open(self.region, self.rights)?;
         let mut tally = Tally::default();
@@ -76,6 +79,7 @@ impl Player {
             if tally.turns > 0 || !self.begins {
                 self.mine.wait(Some(Instant::after(PATIENCE)))?;
             }
+            self.denied.attempt(note)?;
             let seen = self.tools.words(self.cpu)?.interrupted;
             if seen != self.word && tally.wrong.is_none() {
                 tally.wrong = Some(seen);
@@ -85,10 +89,6 @@ impl Player {
             }
             tally.turns += 1;
             self.theirs.signal(1)?;
-        }
-        // The last turn: what it may not, if there is anything.
-        if let Some(forbidden) = forbidden(self.rights) {
-            access(&self.raw, 8, forbidden, u64::MAX)?;
         }
         Ok(tally)
     }
@@ -102,11 +102,12 @@ pub(super) const fn allowed(rights: Rights) -> &'static [Access] {
     }
 }
 
-const fn forbidden(rights: Rights) -> Option<Access> {
+/// What a thread with these rights to the target may do neither there nor at the marker, which it may read.
+fn denied(rights: Rights, target: &Target, marker: &Target, go: Notification) -> Denied {
     match rights {
-        Rights::NoAccess => Some(Access::Read),
-        Rights::ReadOnly => Some(Access::Write),
-        Rights::ReadWrite => None,
+        Rights::NoAccess => Denied { raw: target.raw, access: Access::Read, key: target.key, go },
+        Rights::ReadOnly => Denied { raw: target.raw, access: Access::Write, key: target.key, go },
+        Rights::ReadWrite => Denied { raw: marker.raw, access: Access::Write, key: marker.key, go },
     }
 }
 
@@ -117,48 +118,45 @@ fn ball(
     target: &Target,
     marker: &Target,
     cpu: u32,
-    [first, second]: [Rights; 2],
+    sides: [Rights; 2],
 ) -> Run<u64> {
     let base = tools.base_word()?.with(marker.key, Rights::ReadOnly);
-    let notes: [Owned<Notification>; 2] = [Notification::create()?, Notification::create()?];
-    let player = |rights, mine: usize, begins| Player {
-        tools: *tools,
-        cpu,
-        region: *target.region,
-        raw: target.raw,
-        rights,
-        marker: *marker.region,
-        word: base.with(target.key, rights),
-        mine: *notes[mine],
-        theirs: *notes[1 - mine],
-        begins,
-    };
+    let notes = [Notification::create()?, Notification::create()?];
+    let gos = [Notification::create()?, Notification::create()?];
     let before = tools.counters(cpu)?.switches;
-    // The second waits already when the first begins.
-    let players = [player(second, 1, false), player(first, 0, true)];
     let mut subjects = heapless::Vec::<_, 2>::new();
-    for player in players {
-        let rights = player.rights;
-        let subject = Subject::start(tools, Some(cpu), move |_| player.play())?;
-        let _ = subjects.push((subject, rights));
+    // The second waits already when the first begins.
+    for side in [1, 0] {
+        let rights = sides[side];
+        let denied = denied(rights, target, marker, *gos[side]);
+        let word = base.with(target.key, rights);
+        let player = Player {
+            tools: *tools,
+            cpu,
+            region: *target.region,
+            raw: target.raw,
+            rights,
+            marker: *marker.region,
+            denied,
+            word,
+            mine: *notes[side],
+            theirs: *notes[1 - side],
+            begins: side == 0,
+        };
+        let subject = Subject::start(tools, Some(cpu), move |note| player.play(note))?;
+        let _ = subjects.push((subject, rights, denied, Expected { cpu, word }));
     }
-    for (subject, rights) in subjects {
+    let [first, second] = sides;
+    for turn in 0..2 * TURNS {
+        let (subject, rights, denied, expected) = &subjects[usize::from(turn.is_multiple_of(2))];
+        let what = format_args!("CPU {cpu}, {first} against {second}, turn {turn}, the thread with {rights}");
+        denied.judge(tools, checks, subject, *expected, what)?;
+    }
+    for (subject, rights, ..) in subjects {
         let what = format_args!("CPU {cpu}, {first} against {second}, the thread with {rights}");
-        match forbidden(rights) {
-            None => {
-                let tally = subject.finish()?;
-                checks.same(format_args!("{what}: a word that is not its own"), tally.wrong, None)?;
-                checks.same(format_args!("{what}: turns"), tally.turns, TURNS)?;
-            }
-            Some(access) => {
-                let event = subject.until(FAULT | DONE)?;
-                checks
-                    .that(event == FAULT, format_args!("{what}: {access} after its turns did not fault"))?;
-                let report = subject.report()?;
-                let word = base.with(target.key, rights);
-                check_key_fault(checks, &report, target.address() + 8, access, target.key, word)?;
-            }
-        }
+        let tally = subject.finish()?;
+        checks.same(format_args!("{what}: a word that is not its own"), tally.wrong, None)?;
+        checks.same(format_args!("{what}: turns"), tally.turns, TURNS)?;
     }
     let switches = tools.counters(cpu)?.switches.wrapping_sub(before);
     checks
@@ -167,65 +165,60 @@ fn ball(
 }
 
 /// Three threads that only the timer parts; gives the switches that were counted.
+///
+/// One may do everything, counts what it does, and enters the kernel never. The others look whether it has got on, which it
+/// can only while they do not run; then they do what they may not.
 fn preempted(tools: &Tools, checks: &Checks, target: &Target, cpu: u32) -> Run<u64> {
     let base = tools.base_word()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let all = [Rights::ReadWrite, Rights::ReadOnly, Rights::NoAccess];
+    // Each of the two has a page of its own under the key, so that what is opened for one is so for it alone.
+    let other = Page::new(Some(target.capability()))?;
+    let (stop, beat) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let gos = [Notification::create()?, Notification::create()?];
+    let watched = [
+        (Rights::ReadOnly, Denied { raw: target.raw, access: Access::Write, key: target.key, go: *gos[0] }),
+        (Rights::NoAccess, Denied { raw: other.raw, access: Access::Read, key: target.key, go: *gos[1] }),
+    ];
     let before = tools.counters(cpu)?.switches;
-    let mut subjects = heapless::Vec::<_, 3>::new();
-    for rights in all {
-        let (made, ends) = (Arc::new(AtomicU64::new(0)), Arc::clone(&stop));
-        let (count, region, raw) = (Arc::clone(&made), *target.region, target.raw);
-        let subject = Subject::start(tools, Some(cpu), move |_| {
-            let _held = open(region, rights)?;
-            while !ends.load(Ordering::Acquire) {
-                for allowed in allowed(rights) {
-                    access(&raw, 16, *allowed, 1)?;
-                }
-                count.fetch_add(1, Ordering::Release);
-            }
-            match forbidden(rights) {
-                Some(forbidden) => access(&raw, 16, forbidden, u64::MAX),
-                None => Ok(0),
-            }
-        })?;
-        let _ = subjects.push((subject, rights, made));
-    }
-    // All three must get on after all three have got on: so each was switched out and in again.
-    for _ in 0..2 {
-        let marks: heapless::Vec<u64, 3> =
-            subjects.iter().map(|(_, _, made)| made.load(Ordering::Acquire)).collect();
-        wait_for(checks, format_args!("CPU {cpu}: three threads that get on"), || {
-            let got_on = |((_, _, made), mark): (&(Subject<u64>, Rights, Arc<AtomicU64>), &u64)| {
-                made.load(Ordering::Acquire) >= mark + PROGRESS
-            };
-            Ok(subjects.iter().zip(&marks).all(got_on))
-        })?;
-    }
-    wait_for(checks, format_args!("CPU {cpu}: {PREEMPTIONS} switches"), || {
-        Ok(tools.counters(cpu)?.switches.wrapping_sub(before) >= PREEMPTIONS)
+    let (ends, count, region, raw) = (Arc::clone(&stop), Arc::clone(&beat), *target.region, target.raw);
+    let counter = Subject::start(tools, Some(cpu), move |_| {
+        let _held = open(region, Rights::ReadWrite)?;
+        while !ends.load(Ordering::Acquire) {
+            access(&raw, 16, Access::Read, 0)?;
+            access(&raw, 16, Access::Write, 1)?;
+            count.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
     })?;
-    stop.store(true, Ordering::Release);
-    for (subject, rights, _) in subjects {
-        match forbidden(rights) {
-            None => checks.same(format_args!("the writer's end"), subject.finish()?, 0)?,
-            Some(access) => {
-                let event = subject.until(FAULT | DONE)?;
-                checks.that(
-                    event == FAULT,
-                    format_args!("{access} with {rights} after preemptions did not fault"),
-                )?;
-                let word = base.with(target.key, rights);
-                check_key_fault(
-                    checks,
-                    &*subject.report()?,
-                    target.address() + 16,
-                    access,
-                    target.key,
-                    word,
-                )?;
+    let mut subjects = heapless::Vec::<_, 2>::new();
+    for (rights, denied) in watched {
+        let beat = Arc::clone(&beat);
+        let subject = Subject::start(tools, Some(cpu), move |note| {
+            let _held = open(region, rights)?;
+            for _ in 0..LOOKS {
+                let mark = beat.load(Ordering::Acquire);
+                while beat.load(Ordering::Acquire) < mark + PROGRESS {
+                    allowed(rights).iter().try_for_each(|&how| access(&raw, 16, how, 1).map(drop))?;
+                }
+                denied.attempt(note)?;
             }
+            Ok(())
+        })?;
+        let _ = subjects.push((subject, rights, denied));
+    }
+    for look in 0..LOOKS {
+        for (subject, rights, denied) in &subjects {
+            let expected = Expected { cpu, word: base.with(target.key, *rights) };
+            let what =
+                format_args!("CPU {cpu}, look {look}, the thread with {rights} that the timer switches");
+            denied.judge(tools, checks, subject, expected, what)?;
         }
     }
-    Ok(tools.counters(cpu)?.switches.wrapping_sub(before))
+    for (subject, ..) in subjects {
+        subject.finish()?;
+    }
+    stop.store(true, Ordering::Release);
+    counter.finish()?;
+    let switches = tools.counters(cpu)?.switches.wrapping_sub(before);
+    checks.that(switches >= 2 * LOOKS, format_args!("CPU {cpu}: {switches} switches in {LOOKS} looks"))?;
+    Ok(switches)
 }

@@ -1,9 +1,10 @@
 //! P6: A to B to A, and all other orders of three threads on one CPU, each switch proven by a count.
 //!
-//! The threads pass a baton along a script that has every ordered pair of them. Each notes the CPU's count of
-//! switches when it has the baton, so that two notes in a row of different threads with different counts are a switch
-//! between the two. The words of two threads differ from every default and from each other; the third has never
-//! opened anything.
+//! The threads pass a baton along a script that has every ordered pair of them. The first thing that each does with
+//! the baton is an access that it may not make, whose report tells the CPU's word ([`Denied`]). Then it notes the CPU's
+//! count of switches, so that two notes in a row of different threads with different counts are a switch
+//! between the two. The words of two threads differ from every default and from each other; the third opens nothing
+//! from its beginning to its end.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,8 +16,9 @@ use libpks::rt::text::cut;
 use libpks::rt::unguarded::Unguarded;
 use libpks::rt::{Instant, Notification, Owned, Region};
 
+use super::denied::{Denied, Expected};
 use crate::bench::{Target, Tools};
-use crate::subject::{FAULT, PATIENCE, Subject, access, check_key_fault, open};
+use crate::subject::{PATIENCE, Subject, access, open};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 const THREADS: usize = 3;
@@ -29,7 +31,7 @@ const RIGHTS: [[Rights; 2]; THREADS] = [
     [Rights::ReadWrite, Rights::ReadOnly],
     [Rights::NoAccess, Rights::NoAccess],
 ];
-/// What each must not do, and does in the end: page and access.
+/// What each must not do, and does first in each turn: page and access.
 const FORBIDDEN: [(usize, Access); THREADS] = [(0, Access::Write), (1, Access::Write), (0, Access::Read)];
 
 /// What a thread saw when it had the baton.
@@ -45,20 +47,24 @@ struct Runner {
     cpu: u32,
     me: usize,
     pages: [(Region, Unguarded); 2],
+    denied: Denied,
     batons: [Notification; THREADS],
     notes: Arc<libpks::rt::sync::Mutex<Vec<Note>>>,
     last: Notification,
 }
 
 impl Runner {
-    fn run(self) -> Result<u64, Error> {
+    fn run(self, note: Notification) -> Result<(), Error> {
         let rights = RIGHTS[self.me];
         let mut held = heapless::Vec::<_, 2>::new();
-        for ((region, _), rights) in self.pages.iter().zip(rights) {
+        for ((region, _), rights) in
+            self.pages.iter().zip(rights).filter(|(_, rights)| *rights > Rights::NoAccess)
+        {
             let _ = held.push(open(*region, rights)?);
         }
         for (turn, _) in SCRIPT.iter().enumerate().filter(|(_, who)| **who == self.me) {
             self.batons[self.me].wait(Some(Instant::after(PATIENCE)))?;
+            self.denied.attempt(note)?;
             let word = self.tools.words(self.cpu)?.interrupted;
             let switches = self.tools.counters(self.cpu)?.switches;
             for ((_, raw), rights) in self.pages.iter().zip(rights) {
@@ -75,10 +81,7 @@ impl Runner {
                 None => self.last.signal(1)?,
             }
         }
-        // Everybody has had its turns when the baton comes once more.
-        self.batons[self.me].wait(Some(Instant::after(PATIENCE)))?;
-        let (page, forbidden) = FORBIDDEN[self.me];
-        access(&self.pages[page].1, 8, forbidden, u64::MAX)
+        Ok(())
     }
 }
 
@@ -113,31 +116,38 @@ fn on_cpu(
 ) -> Run<u64> {
     let batons: [Owned<Notification>; THREADS] =
         [Notification::create()?, Notification::create()?, Notification::create()?];
+    let gos = [Notification::create()?, Notification::create()?, Notification::create()?];
     let end = Notification::create()?;
     let notes = Arc::new(libpks::rt::sync::Mutex::new(Vec::new()));
     let mut subjects = heapless::Vec::<_, THREADS>::new();
     for me in 0..THREADS {
+        let (page, forbidden) = FORBIDDEN[me];
+        let denied =
+            Denied { raw: targets[page].raw, access: forbidden, key: targets[page].key, go: *gos[me] };
         let runner = Runner {
             tools: *tools,
             cpu,
             me,
             pages: [(*targets[0].region, targets[0].raw), (*targets[1].region, targets[1].raw)],
+            denied,
             batons: [*batons[0], *batons[1], *batons[2]],
             notes: Arc::clone(&notes),
             last: *end,
         };
-        let _ = subjects.push(Subject::start(tools, Some(cpu), move |_| runner.run())?);
+        let subject = Subject::start(tools, Some(cpu), move |note| runner.run(note))?;
+        let _ = subjects.push((subject, denied));
     }
     batons[SCRIPT[0]].signal(1)?;
+    for (turn, who) in SCRIPT.into_iter().enumerate() {
+        let (subject, denied) = &subjects[who];
+        let expected = Expected { cpu, word: words[who] };
+        denied.judge(tools, checks, subject, expected, format_args!("thread {who} in turn {turn}"))?;
+    }
     end.wait(Some(Instant::after(PATIENCE)))?;
     let notes = core::mem::take(&mut *notes.lock());
     let switches = check_notes(checks, &notes, words)?;
-    for (me, subject) in subjects.into_iter().enumerate() {
-        batons[me].signal(1)?;
-        subject.until(FAULT)?;
-        let (page, forbidden) = FORBIDDEN[me];
-        let target = &targets[page];
-        check_key_fault(checks, &*subject.report()?, target.address() + 8, forbidden, target.key, words[me])?;
+    for (subject, _) in subjects {
+        subject.finish()?;
     }
     Ok(switches)
 }
