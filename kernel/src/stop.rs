@@ -1,7 +1,7 @@
 //! Why the kernel stops the machine by itself, as it is reported: a machine check, or a trap that finds the kernel
 //! itself at fault.
 
-use crate::arch::machine_check::{MACHINE_CHECK, MachineCheck};
+use crate::arch::machine_check::{self, MACHINE_CHECK, MachineCheck};
 use crate::arch::record::{NO_ERROR_CODE, Record};
 use crate::arch::{insn, window};
 use core::fmt;
@@ -91,5 +91,10 @@ pub(crate) fn by_trap(record: &Record) -> ! {
 
 /// Stops for lack of stacks.
 pub(crate) fn too_deep() -> ! {
-    panic!("traps inside one another to depth {}, and stacks for {} only", window::depth(), window::DEEPEST)
+    let (depth, deepest) = (window::depth(), window::DEEPEST);
+    if machine_check::is_in_progress() {
+        let rip = window::interrupted_at(3);
+        panic!("{MachineCheck}\n  depth={depth} rip={rip:#018x}, and stacks for {deepest} only");
+    }
+    panic!("traps inside one another to depth {depth}, and stacks for {deepest} only")
 }

@@ -24,7 +24,7 @@ const OUTSIDE: &[[&str; 4]] = &[
     [
         "P9, every instruction",
         "an NMI at each instruction of every gate and trap stub",
-        "tests/tests/injection/main.rs",
+        "tests/tests/injection",
         "just test injection",
     ],
     [

@@ -83,6 +83,13 @@ pub(crate) const fn slot_top(n: u64) -> u64 {
     SLOTS + n * SLOT_BYTES
 }
 
+/// Where the trap that came through a slot last was taken, if nothing has scrubbed that since. An allegation, as all
+/// that lies in slots.
+pub(crate) fn interrupted_at(slot: u64) -> u64 {
+    // SAFETY: the slots are mapped on this CPU, and any bytes are a word.
+    unsafe { ((slot_top(slot) - 40) as *const u64).read_volatile() }
+}
+
 /// What an exit to a domain compares with, in memory that no domain can write.
 #[repr(C)]
 pub(crate) struct Constants {

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use iced_x86::Mnemonic;
+use libpks::abi::layout::GATE_SYSCALL;
 use tests::guest::SOON;
 use tests::plan::End as MachineEnd;
 
+use crate::nmi::is_full;
 use crate::stand::Stand;
 use crate::ways::WAYS;
 
@@ -14,48 +17,90 @@ use crate::ways::WAYS;
 const REAL: &str = "mce 0 0 0xbe00000000000135 5 0x1234 0x8c";
 /// Every how many instructions one arrives, if time matters. Coprime to the length of what stubs repeat.
 const STRIDE: usize = 11;
-/// How often a strike is tried: an NMI of the PIT, due when the guest goes on, often comes first.
-const ATTEMPTS: usize = 40;
 
 #[test]
 fn machine_check_at_instructions_of_the_entry_code() -> Result<()> {
     let mut stand = Stand::new()?;
-    let mut done = BTreeSet::new();
-    let (mut counter, stride) = (0, if is_full() { 1 } else { STRIDE });
+    let mut struck = Struck { seen: BTreeSet::new(), stride: if is_full() { 1 } else { STRIDE }, count: 0 };
     for way in WAYS {
         way.begin(&mut stand)?;
-        stand.guest.gdb.save("way")?;
-        let mut passed = Vec::new();
-        stand.walk(&mut |_, at| {
-            passed.push(at);
-            Ok(())
-        })?;
-        for at in passed {
-            if done.contains(&at) {
-                continue;
-            }
-            done.insert(at);
-            counter += 1;
-            if counter % stride == 0 {
-                // The PIT's NMI may come in between; then it is done again.
-                let again_fn = || stand.guest.gdb.load("way").and_then(|()| strike(&mut stand, at));
-                repeat(again_fn).with_context(|| format!("way: {}, #MC at {at:#x}", way.name))?;
-            }
-        }
+        struck.along(&mut stand).with_context(|| format!("way: {}", way.name))?;
     }
-    println!("machine checks at {} of {} instructions", counter / stride, done.len());
-    ensure!(counter / stride > 60, "machine checks at {} instructions only", counter / stride);
+    for vector in 0..=255_u8 {
+        stand.home()?;
+        stand.execute_in_domain(&[0xcd, vector])?;
+        struck.along_stub(&mut stand).with_context(|| format!("vector {vector}"))?;
+    }
+    let all: BTreeSet<u64> = stand.text.addresses().collect();
+    println!("machine checks at {} of {} instructions", struck.count, all.len());
+    let missed: Vec<_> = all.difference(&struck.seen).map(|at| format!("{at:#x}")).collect();
+    ensure!(missed.is_empty(), "not passed: {missed:?}");
+    ensure!(
+        struck.count == all.len() / struck.stride,
+        "machine checks at {} instructions only",
+        struck.count
+    );
     // The last one really ends the machine.
+    stand.home()?;
+    strike(&mut stand, GATE_SYSCALL)?;
     stand.guest.gdb.resume()?;
     let end = stand.end(SOON)?;
     ensure!(end == MachineEnd::Panic, "the machine ended with {end}");
     Ok(())
 }
 
+/// Where machine checks have been.
+struct Struck {
+    /// Instructions that were passed.
+    seen: BTreeSet<u64>,
+    stride: usize,
+    count: usize,
+}
+
+impl Struck {
+    /// Goes a way to its end, then again with a machine check at each instruction that is due.
+    fn along(&mut self, stand: &mut Stand) -> Result<()> {
+        stand.guest.gdb.save("way")?;
+        let mut due = Vec::new();
+        stand.walk(&mut |_, at| {
+            due.extend(self.is_due(at).then_some(at));
+            Ok(())
+        })?;
+        self.strike_all(stand, &due)
+    }
+
+    /// The same for what stands before the first jump.
+    fn along_stub(&mut self, stand: &mut Stand) -> Result<()> {
+        stand.guest.gdb.save("way")?;
+        let mut due = Vec::new();
+        loop {
+            let at = stand.guest.gdb.rip()?;
+            due.extend(self.is_due(at).then_some(at));
+            if stand.text.at(at) == Some(Mnemonic::Jmp) {
+                return self.strike_all(stand, &due);
+            }
+            stand.guest.gdb.step()?;
+        }
+    }
+
+    fn is_due(&mut self, at: u64) -> bool {
+        self.seen.insert(at) && self.seen.len().is_multiple_of(self.stride)
+    }
+
+    fn strike_all(&mut self, stand: &mut Stand, due: &[u64]) -> Result<()> {
+        for &at in due {
+            stand.guest.gdb.load("way")?;
+            strike(stand, at).with_context(|| format!("#MC at {at:#x}"))?;
+            self.count += 1;
+        }
+        Ok(())
+    }
+}
+
 /// Has one arrive at an instruction that comes next; the guest stops with the report before it would end.
 fn strike(stand: &mut Stand, at: u64) -> Result<()> {
     if stand.guest.gdb.rip()? != at {
-        ensure!(stand.guest.gdb.go_to(&[at], SOON)?, "the guest does not come there");
+        stand.come_to(at)?;
     }
     let said = stand.console.text().len();
     stand.guest.gdb.monitor(REAL)?;
@@ -67,27 +112,7 @@ fn strike(stand: &mut Stand, at: u64) -> Result<()> {
         "bank 0: status 0xbe00000000000135, error code 0x0135, uncorrected, context corrupt, address 0x1234, misc 0x8c",
         &format!("rip={at:#018x}"),
     ];
-    heard(stand, said, &["KERNEL PANIC", " rax="])?;
-    let text = stand.console.text();
-    let new = text.get(said..).unwrap_or_default();
-    for part in report {
-        ensure!(new.contains(part), "the guest does not say `{part}`, but:\n{new}");
-    }
-    Ok(())
-}
-
-fn repeat(mut attempt_fn: impl FnMut() -> Result<()>) -> Result<()> {
-    for _ in 1..ATTEMPTS {
-        if attempt_fn().is_ok() {
-            return Ok(());
-        }
-    }
-    attempt_fn()
-}
-
-/// Whether time does not matter: a machine check at every instruction.
-fn is_full() -> bool {
-    std::env::var_os("PORTCULLIS_FULL").is_some_and(|value| value == "1")
+    heard(stand, said, &report)
 }
 
 /// Waits until all of this has been said since the console's text had that length.

@@ -1,5 +1,6 @@
 //! A guest that stands at a gate while two of its threads run with rights of their own: where every way begins.
 
+use std::ops::Range;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -28,11 +29,10 @@ const IA32_PKRS: u64 = 0x6e1;
 /// Numbers of registers.
 pub(crate) const RAX: usize = 0;
 const RCX: usize = 2;
-const RDX: usize = 3;
 pub(crate) const RSI: usize = 4;
 const R15: usize = 15;
-/// The resume flag is the CPU's own affair.
-const RESUME_FLAG: u32 = 1 << 16;
+/// IF.
+pub(crate) const INTERRUPTS: u32 = 0x200;
 
 /// Where RIP lies in the frame of a slot.
 pub(crate) const fn frame_rip(slot: u64) -> u64 {
@@ -52,19 +52,23 @@ impl Seen {
         self.registers.rip()
     }
 
-    fn same_but_for_resume_flag(&self, other: &Self) -> bool {
-        let flags = self.registers.flags() | RESUME_FLAG;
-        flags == other.registers.flags() | RESUME_FLAG
-            && self.registers.with_flags(flags) == other.registers.with_flags(flags)
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.registers.interrupted() == other.registers.interrupted()
             && (self.pkrs, self.depth) == (other.pkrs, other.depth)
     }
 }
 
+/// An event that was not where it was wanted, which says nothing of the guest: QEMU lets the CPU run on a little now and
+/// then.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Elsewhere(pub(crate) String);
+
 /// A thread at the gate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Player {
-    rsp: u64,
-    pub(crate) word: Pkrs,
+    pub(crate) rsp: u64,
+    word: Pkrs,
 }
 
 /// How a way ends.
@@ -80,17 +84,21 @@ pub(crate) struct Stand {
     pub(crate) guest: Guest,
     pub(crate) console: Console,
     pub(crate) text: EntryText,
+    /// The thread that stands at the gate, and the other one.
+    pub(crate) players: [Player; 2],
     pub(crate) nmi: u64,
     /// Where QEMU would be told that the kernel stops.
     pub(crate) exit_port: u64,
     rdmsr: u64,
+    /// Where the kernel's word is in force while DEPTH is 0, and is to be kept by an NMI.
+    kernel_word: Vec<Range<u64>>,
     process: Box<dyn Process>,
     worker: JoinHandle<Result<Outcome>>,
 }
 
 impl Stand {
-    /// Boots, and stops where a thread with an open guard asks for its word, another one having other rights. The machine is saved
-    /// there as `home`.
+    /// Boots, and stops where a thread with an open guard asks for its word, another one having other rights. The
+    /// machine is saved there as `home`.
     pub(crate) fn new() -> Result<Self> {
         let (guest, Running { mut link, console, process }) = boot_with_snapshots(1)?;
         let text = EntryText::of(&guest)?;
@@ -101,10 +109,13 @@ impl Stand {
                 other => bail!("not an outcome: {other:?}"),
             }
         });
+        let nobody = Player { rsp: 0, word: Pkrs::CLOSED };
         let mut stand = Self {
             nmi: guest.symbol("nmi::nmi_entry")?,
             exit_port: guest.symbol("power::debug_exit")?,
+            kernel_word: Vec::new(),
             rdmsr: text.first(Mnemonic::Rdmsr)?,
+            players: [nobody; 2],
             guest,
             console,
             text,
@@ -112,8 +123,28 @@ impl Stand {
             worker,
         };
         stand.guest.gdb.interrupt()?;
+        stand.silence_pit()?;
+        stand.read_kernel_word_ranges()?;
         stand.find_players()?;
         Ok(stand)
+    }
+
+    /// No NMIs but ours: the PIT, which sends them, counts once to the end and no more.
+    fn silence_pit(&mut self) -> Result<()> {
+        for (port, value) in [(0x43, 0x30), (0x40, 1), (0x40, 0)] {
+            self.guest.gdb.monitor(&format!("o /b {port:#x} {value:#x}"))?;
+        }
+        Ok(())
+    }
+
+    fn read_kernel_word_ranges(&mut self) -> Result<()> {
+        let from = self.guest.linker_symbol("__kernel_word_ranges")?;
+        let to = self.guest.linker_symbol("__kernel_word_ranges_end")?;
+        for at in (from..to).step_by(16) {
+            let range = self.guest.gdb.read_word(at)?..self.guest.gdb.read_word(at + 8)?;
+            self.kernel_word.push(range);
+        }
+        Ok(())
     }
 
     fn find_players(&mut self) -> Result<()> {
@@ -124,6 +155,7 @@ impl Stand {
                 self.guest.gdb.step()?;
                 let second = self.next_player()?;
                 if second.rsp != first.rsp && second.word != first.word {
+                    self.players = [first, second];
                     return self.home();
                 }
             }
@@ -158,15 +190,11 @@ impl Stand {
     pub(crate) fn pkrs(&mut self) -> Result<u32> {
         let gdb = &mut self.guest.gdb;
         let before = gdb.all_registers()?;
-        gdb.set_general(RCX, IA32_PKRS)?;
-        gdb.set_rip(self.rdmsr)?;
+        gdb.set_all_registers(&before.with(RCX, IA32_PKRS).with(Registers::RIP, self.rdmsr))?;
         gdb.step()?;
         let read = gdb.all_registers()?;
         ensure!(read.rip() == self.rdmsr + 2, "no RDMSR: {:#x}", read.rip());
-        for register in [RAX, RCX, RDX] {
-            gdb.set_general(register, before.general(register))?;
-        }
-        gdb.set_rip(before.rip())?;
+        gdb.set_all_registers(&before)?;
         Ok(read.general(RAX) as u32)
     }
 
@@ -180,19 +208,64 @@ impl Stand {
         Ok(Seen { registers: self.guest.gdb.all_registers()?, pkrs, depth })
     }
 
+    /// What there must be after an event that comes now: the same. Only where a failed check goes, before it takes the
+    /// kernel's word anew, an NMI gives a domain's word instead.
+    pub(crate) fn expected_after(&mut self) -> Result<Seen> {
+        let mut seen = self.seen()?;
+        let keeps = self.kernel_word.iter().any(|range| range.contains(&seen.rip()));
+        if seen.depth == 0 && !keeps && seen.pkrs == Pkrs::KERNEL.raw() {
+            seen.pkrs = self.guest.gdb.read_word(CELL)? as u32;
+        }
+        Ok(seen)
+    }
+
     /// After an event: the same instruction comes, with the same registers, the same word, the same DEPTH.
     pub(crate) fn must_be_back(&mut self, before: &Seen) -> Result<()> {
         let at = before.rip();
-        for _ in 0..1000 {
-            ensure!(self.guest.gdb.go_to(&[at], SOON)?, "{at:#x} was not gone on with");
+        for _ in 0..20 {
+            self.come_to(at)?;
             // Where interrupts are on, another thread may come here first.
             if self.guest.gdb.rsp()? == before.registers.rsp() {
                 break;
             }
             self.guest.gdb.step()?;
         }
+        self.must_be(before)
+    }
+
+    /// The same of an event whose handler ends by this IRETQ, before anything else can come.
+    pub(crate) fn must_be_back_by(&mut self, iretq: u64, before: &Seen) -> Result<()> {
+        self.come_to(iretq)?;
+        self.guest.gdb.step()?;
+        self.must_be(before)
+    }
+
+    fn must_be(&mut self, before: &Seen) -> Result<()> {
         let after = self.seen()?;
-        ensure!(before.same_but_for_resume_flag(&after), "{at:#x} before: {before:x?}\nafter: {after:x?}");
+        ensure!(before.is_same_as(&after), "before: {before:x?}\nafter:  {after:x?}");
+        Ok(())
+    }
+
+    /// Sends an event with a command of QEMU's, and goes to its stub: it must have arrived at this instruction.
+    pub(crate) fn strike(&mut self, command: &str, stub: u64, slot: u64) -> Result<()> {
+        let at = self.guest.gdb.rip()?;
+        if self.guest.gdb.all_registers()?.flags() & INTERRUPTS == 0 {
+            // If the timer is due QEMU looks at that first, and executes a block before it looks for more.
+            self.come_to(at)?;
+        }
+        self.guest.gdb.monitor(command)?;
+        self.come_to(stub)?;
+        let hit = self.guest.gdb.read_word(frame_rip(slot))?;
+        ensure!(hit == at, Elsewhere(format!("`{command}` for {at:#x} arrived at {hit:#x}")));
+        Ok(())
+    }
+
+    /// Goes on to an instruction; if this is it, no further.
+    pub(crate) fn come_to(&mut self, at: u64) -> Result<()> {
+        let exit = self.exit_port;
+        ensure!(self.guest.gdb.go_to(&[at, exit], SOON)?, "the guest does not come to {at:#x}");
+        let rip = self.guest.gdb.rip()?;
+        ensure!(rip == at, "the guest stops at {rip:#x} on its way to {at:#x}");
         Ok(())
     }
 
@@ -214,7 +287,8 @@ impl Stand {
         self.execute(instruction)
     }
 
-    /// Follows the entry code from here to its end, calling at each instruction; what it calls runs by itself. Gives how it ends.
+    /// Follows the entry code from here to its end, calling at each instruction; what it calls runs by itself. Gives how
+    /// it ends.
     pub(crate) fn walk(&mut self, each_fn: &mut dyn FnMut(&mut Self, u64) -> Result<()>) -> Result<End> {
         let mut last = None;
         for _ in 0..1000 {
@@ -240,6 +314,21 @@ impl Stand {
             }
         }
         bail!("a way without an end")
+    }
+
+    /// The other thread comes to the gate with its own word.
+    pub(crate) fn other_is_untouched(&mut self) -> Result<()> {
+        let other = self.players[1];
+        for _ in 0..50 {
+            if self.next_player()?.rsp == other.rsp {
+                // At the gate the word of the domain is in force.
+                let word = self.pkrs()?;
+                ensure!(word == other.word.raw(), "the other thread has {word:#x} instead of {}", other.word);
+                return Ok(());
+            }
+            self.guest.gdb.step()?;
+        }
+        bail!("the other thread does not come")
     }
 
     /// Waits for the machine's end.

@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use iced_x86::Mnemonic;
-use libpks::abi::layout::{GATE_CALL, GATE_REPLY};
+use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL};
 use libpks::abi::selftest::SelfTestOp;
-use tests::guest::SOON;
 
 use crate::stand::{RAX, RSI, Stand, frame_rip};
 
@@ -12,35 +11,66 @@ use crate::stand::{RAX, RSI, Stand, frame_rip};
 const R8: usize = 8;
 const R9: usize = 9;
 const R10: usize = 10;
+/// Where the record of an event has RIP (`PerCpu` and `Record` of the kernel).
+const RECORD_RIP: u64 = 0xffff_ffff_c000_1010 + 16 * 8;
 /// What no return address may be.
 const NOT_CANONICAL: u64 = 0x8000_0000_0000_0000;
 
-pub(crate) struct Way {
-    pub(crate) name: &'static str,
-    /// From `home` to the first instruction.
-    pub(crate) begin_fn: fn(&mut Stand) -> Result<()>,
+/// Which events can be told apart on a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Events {
+    /// NMIs arrive at once.
+    All,
+    /// The CPU holds NMIs back until IRETQ.
+    NmisHeldBack,
 }
 
-const fn way(name: &'static str, begin_fn: fn(&mut Stand) -> Result<()>) -> Way {
-    Way { name, begin_fn }
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) events: Events,
+    /// Whether the thread goes on afterwards, and with it the one that waits for it.
+    pub(crate) goes_on: bool,
+    /// From `home` to the first instruction.
+    begin_fn: BeginFn,
+}
+
+type BeginFn = fn(&mut Stand) -> Result<()>;
+
+/// A way behind which the two threads go on as if nothing had been.
+const fn harmless(name: &'static str, begin_fn: BeginFn) -> Way {
+    Way { name, events: Events::All, goes_on: true, begin_fn }
+}
+
+/// A way that ends the thread, or that is left in the middle of something else.
+const fn way(name: &'static str, begin_fn: BeginFn) -> Way {
+    Way { name, events: Events::All, goes_on: false, begin_fn }
+}
+
+/// A way in an NMI's handler.
+const fn held_back(name: &'static str, goes_on: bool, begin_fn: BeginFn) -> Way {
+    Way { name, events: Events::NmisHeldBack, goes_on, begin_fn }
 }
 
 /// All of them. Together they pass every instruction.
 pub(crate) const WAYS: &[Way] = &[
-    way("system call gate", |_| Ok(())),
+    harmless("system call gate", |_| Ok(())),
     way("call gate", |stand| go(stand, GATE_CALL)),
     way("reply gate", |stand| go(stand, GATE_REPLY)),
     way("#DF of a domain", |stand| stand.execute_in_domain(&[0xcd, 8])),
     way("INT 18 of a domain", |stand| stand.execute_in_domain(&[0xcd, 18])),
     way("#DB of a domain", |stand| stand.execute_in_domain(&[0xcd, 1])),
     way("exception of a domain", |stand| stand.execute_in_domain(&[0xcd, 3])),
-    way("interrupt of a domain", |stand| stand.execute_in_domain(&[0xcd, 0x21])),
+    harmless("interrupt of a domain", |stand| {
+        // The thread goes on at the gate: the two bytes before it fill a gap.
+        stand.guest.gdb.set_rip(GATE_SYSCALL - 2)?;
+        stand.execute(&[0xcd, 0x21])
+    }),
     way("#DF in the kernel", |stand| in_kernel(stand, 8)),
-    way("INT 18 in the kernel", |stand| in_kernel(stand, 18)),
-    way("#DB in the kernel", |stand| in_kernel(stand, 1)),
+    harmless("INT 18 in the kernel", |stand| before_kernel(stand, 18, 3)),
+    harmless("#DB in the kernel", |stand| before_kernel(stand, 1, 4)),
     way("exception in the kernel", |stand| in_kernel(stand, 3)),
     way("interrupt in the kernel", |stand| in_kernel(stand, 0x21)),
-    way("mended fault in the kernel", |stand| {
+    harmless("mended fault in the kernel", |stand| {
         self_test(stand, SelfTestOp::NestedTrap, [3, 0, 0])?;
         to(stand, "traps::nested5")
     }),
@@ -55,22 +85,21 @@ pub(crate) const WAYS: &[Way] = &[
         stand.guest.gdb.set_general(RAX, 0)
     }),
     way("a return address that is none", |stand| {
-        let vectors = stand.guest.symbol("traps::vectors")?;
-        stand.guest.gdb.write(frame_rip(6), &NOT_CANONICAL.to_le_bytes())?;
-        stand.guest.gdb.set_rip(vectors + 0x21 * 16)
+        to(stand, "exit::trap_exit")?;
+        stand.guest.gdb.write(RECORD_RIP, &NOT_CANONICAL.to_le_bytes())
     }),
-    way("NMI over a domain", nmi_here),
-    way("NMI over the kernel", |stand| {
+    held_back("NMI over a domain", true, nmi_here),
+    held_back("NMI over the kernel", true, |stand| {
         to(stand, "trap::kernel_event")?;
         nmi_here(stand)
     }),
-    way("NMI over a jump into the NMI stub", |stand| {
+    held_back("NMI over a jump into the NMI stub", false, |stand| {
         let stub = stand.nmi;
         stand.guest.gdb.set_rip(stub)?;
         stand.guest.gdb.step()?;
         nmi_here(stand)
     }),
-    way("NMI over a forged handler", |stand| {
+    held_back("NMI over a forged handler", false, |stand| {
         let stub = stand.nmi;
         stand.guest.gdb.set_rip(stub)?;
         to(stand, "trap::kernel_nmi")?;
@@ -87,8 +116,7 @@ impl Way {
 }
 
 fn go(stand: &mut Stand, address: u64) -> Result<()> {
-    ensure!(stand.guest.gdb.go_to(&[address], SOON)?, "the guest does not come to {address:#x}");
-    Ok(())
+    stand.come_to(address)
 }
 
 fn to(stand: &mut Stand, function: &str) -> Result<()> {
@@ -100,6 +128,14 @@ fn to(stand: &mut Stand, function: &str) -> Result<()> {
 pub(crate) fn in_kernel(stand: &mut Stand, vector: u8) -> Result<()> {
     to(stand, "trap::kernel_event")?;
     stand.execute(&[0xcd, vector])
+}
+
+/// The same for a trap that is gone on from, with what was interrupted: no instruction is lost.
+fn before_kernel(stand: &mut Stand, vector: u8, slot: u64) -> Result<()> {
+    to(stand, "trap::kernel_event")?;
+    let rip = stand.guest.gdb.rip()?;
+    stand.execute(&[0xcd, vector])?;
+    stand.guest.gdb.write(frame_rip(slot), &rip.to_le_bytes())
 }
 
 /// Makes the system call at the gate another one of the SelfTest capability.
