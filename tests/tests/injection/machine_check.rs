@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use iced_x86::Mnemonic;
 use libpks::abi::layout::GATE_SYSCALL;
+use tests::console::Console;
 use tests::guest::SOON;
 use tests::plan::End as MachineEnd;
 
@@ -117,9 +118,14 @@ fn strike(stand: &mut Stand, at: u64) -> Result<()> {
 
 /// Waits until all of this has been said since the console's text had that length.
 pub(crate) fn heard(stand: &Stand, since: usize, wanted: &[&str]) -> Result<()> {
+    heard_on(&stand.console, since, wanted)
+}
+
+/// The same of any console.
+pub(crate) fn heard_on(console: &Console, since: usize, wanted: &[&str]) -> Result<()> {
     let until = Instant::now() + SOON;
     loop {
-        let text = stand.console.text();
+        let text = console.text();
         let new = text.get(since..).unwrap_or_default();
         let missing = wanted.iter().find(|wanted| !new.contains(**wanted));
         match missing {

@@ -1,6 +1,7 @@
 //! Events at exact instructions, through QEMU's gdb stub: NMIs, machine checks, timer interrupts, faults.
 
 mod adversary;
+mod blame;
 mod entry_text;
 mod live;
 mod machine_check;

@@ -10,9 +10,9 @@ use crate::stand::Stand;
 use crate::ways::{in_kernel, self_test};
 
 /// Where the TSS has the stack of exceptions: the page of tables, the TSS in it, IST 5 (Intel SDM vol. 3A, figure 8-11).
-const IST5: u64 = 0xffff_ffff_c000_4000 + 0x100 + 0x24 + 4 * 8;
+pub(crate) const IST5: u64 = 0xffff_ffff_c000_4000 + 0x100 + 0x24 + 4 * 8;
 /// The guard page below the kernel's stack.
-const NOWHERE: u64 = 0xffff_ffff_c000_f800;
+pub(crate) const NOWHERE: u64 = 0xffff_ffff_c000_f800;
 
 #[test]
 fn overflowing_stacks_and_undeliverable_faults() -> Result<()> {
@@ -38,7 +38,14 @@ fn overflowing_stacks_and_undeliverable_faults() -> Result<()> {
     stand.home()?;
     in_kernel(&mut stand, 13)?;
     stops(&mut stand, &["exception 13 in the kernel"])?;
-    Ok(())
+    stand.home()?;
+    let exit = stand.guest.symbol("exit::trap_exit")?;
+    stand.come_to(exit)?;
+    stand.execute(&[0xcd, 14])?;
+    // RIP behind INT 14, on the way out with the kernel's rights.
+    let at = format!("depth=2 rip={:#018x}", exit + 2);
+    stops(&mut stand, &["page fault in the kernel at ", &at])?;
+    stand.finish()
 }
 
 /// The machine comes to its end, and says why.

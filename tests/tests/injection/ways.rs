@@ -14,7 +14,7 @@ const R10: usize = 10;
 /// Where the record of an event has RIP (`PerCpu` and `Record` of the kernel).
 const RECORD_RIP: u64 = 0xffff_ffff_c000_1010 + 16 * 8;
 /// What no return address may be.
-const NOT_CANONICAL: u64 = 0x8000_0000_0000_0000;
+pub(crate) const NOT_CANONICAL: u64 = 0x8000_0000_0000_0000;
 
 /// Which events can be told apart on a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
