@@ -116,7 +116,7 @@ scenarios! {
         "docs/memory-and-keys.md";
     "race_server_dies", false, 4, "calls are under way when their server is stopped: each comes to an end",
         "docs/ipc.md";
-    "race_wake", false, 4, "a signal meets a thread on its way to sleep: it wakes",
+    "race_wake", false, 2, "a signal meets a thread on its way to sleep: it wakes",
         "docs/ipc.md";
     "race_two_revokes", false, 4, "two CPUs revoke what overlaps: one of them finds nothing left",
         "docs/capabilities.md";

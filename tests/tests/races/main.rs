@@ -3,15 +3,19 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`track`] | puts the other CPU at an instruction, lets the owner go on, says who may do what |
+//! | [`drive`] | one race after the other, one instruction after the other |
 //! | [`taking`] | something is taken away or ended under a thread that uses it |
 //! | [`load`] | not driven: many threads on 1, 2, 4 and 8 CPUs |
-//! | [`meeting`] | both sides are in the kernel: calls, signals, revokes |
+//! | [`meeting`] | both sides are in the kernel: calls, revokes |
+//! | [`waking`] | a signal, and who goes to sleep: either side at each instruction of its way |
 //!
 //! With `PORTCULLIS_FULL=1` every instruction of the other CPU's way is tried, without it each that lies outside of the
 //! kernel's lock at least once over the races, and of those inside a few.
 #![forbid(unsafe_code)]
 
+mod drive;
 mod load;
 mod meeting;
 mod taking;
 mod track;
+mod waking;

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use crate::track::{Race, drive};
+use crate::drive::drive;
+use crate::track::Race;
 
 #[test]
 fn calls_signals_and_revokes_meet() -> Result<()> {

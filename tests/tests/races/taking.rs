@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use crate::track::{Race, drive};
+use crate::drive::drive;
+use crate::track::Race;
 
 /// A race in which the owner must wait for whoever runs a domain.
 const fn race(scenario: &'static str, thin: usize) -> Race {

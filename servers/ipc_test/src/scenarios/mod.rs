@@ -9,6 +9,7 @@ mod objects;
 mod races;
 mod revoke;
 mod transfers;
+mod wake;
 
 use libpks::abi::Error;
 use libpks::abi::inspect::Isolation;
@@ -80,7 +81,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "race_kill_domain" => races::kill_domain,
         "race_migrate" => races::migrate,
         "race_server_dies" => races::server_dies,
-        "race_wake" => races::wake,
+        "race_wake" => wake::wake,
         "race_two_revokes" => races::two_revokes,
         other => return Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
     };

@@ -4,9 +4,7 @@
 //! [`starting_line`], puts the other CPU at each instruction of its way in turn, lets this side go on alone, and sees
 //! at [`finish_line`] whether what must have waited has waited (`tests/tests/races`).
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use libpks::rt::region::Access;
@@ -23,7 +21,7 @@ use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 type Seen = &'static str;
 
-const ROUNDS: u64 = 8;
+pub(super) const ROUNDS: u64 = 8;
 /// Rounds where each needs a new domain.
 const FEW_ROUNDS: u64 = 4;
 /// How long one looks whether a thread that was stopped does something.
@@ -50,10 +48,10 @@ pub(crate) fn over() {
 }
 
 /// Binds the calling thread to the first CPU while it lives.
-struct First(Owned<Thread>);
+pub(super) struct First(Owned<Thread>);
 
 impl First {
-    fn bind() -> Result<Self, Error> {
+    pub(super) fn bind() -> Result<Self, Error> {
         let thread = Thread::current()?;
         thread.bind(Some(0))?;
         Ok(Self(thread))
@@ -68,11 +66,11 @@ impl Drop for First {
 }
 
 /// The CPU of the other side: the second, if there is one.
-fn other_cpu(tools: &Tools) -> Result<u32, Error> {
+pub(super) fn other_cpu(tools: &Tools) -> Result<u32, Error> {
     Ok(u32::from(tools.cpus()? > 1))
 }
 
-fn until(note: Notification, wanted: u64) -> Run {
+pub(super) fn until(note: Notification, wanted: u64) -> Run {
     match note.wait(Some(Instant::after(PATIENCE)))? {
         bits if bits == wanted => Ok(()),
         bits => Err(Stop::failed(format_args!("the other side signalled {bits:#x} instead of {wanted:#x}"))),
@@ -324,38 +322,6 @@ pub(super) fn server_dies(tools: &Tools, checks: &Checks) -> Run<Seen> {
         )?;
     }
     Ok("each caller heard of the end of its server")
-}
-
-pub(super) fn wake(tools: &Tools, checks: &Checks) -> Run<Seen> {
-    let _first = First::bind()?;
-    let cpu = other_cpu(tools)?;
-    let notes = (Notification::create()?, Notification::create()?);
-    let (mine, theirs) = (*notes.0, *notes.1);
-    let go = Arc::new(AtomicU64::new(0));
-    let goes = Arc::clone(&go);
-    let sleeper: JoinHandle<Result<(), Error>> = tools.thread(move || {
-        Thread::current()?.bind(Some(cpu))?;
-        for round in 1..=ROUNDS {
-            mine.signal(RUNS)?;
-            while goes.load(Ordering::SeqCst) != round {
-                let _ = Instant::now();
-            }
-            theirs.wait(Some(Instant::after(PATIENCE)))?;
-        }
-        Ok(())
-    })?;
-    for round in 1..=ROUNDS {
-        let came = mine.wait(Some(Instant::after(PATIENCE)))?;
-        checks.same(format_args!("before round {round}"), came, RUNS)?;
-        go.store(round, Ordering::SeqCst);
-        starting_line(0);
-        theirs.signal(1)?;
-        finish_line();
-        over();
-    }
-    let woken = sleeper.join(Some(Instant::after(PATIENCE)))?;
-    checks.same(format_args!("the sleeper"), woken, Ok(()))?;
-    Ok("every signal woke")
 }
 
 pub(super) fn two_revokes(tools: &Tools, checks: &Checks) -> Run<Seen> {
