@@ -12,8 +12,8 @@ use tests::guest::{SOON, boot, close};
 
 use crate::drive::{choose, drive_by};
 use crate::track::{
-    CELL, FIRST_ARGUMENT, KICK, LONGEST_ROUND, OTHER, OWNER, Position, STEP, Track, VECTOR_SLOT, WATCHED,
-    Where,
+    ARRIVES, CELL, FIRST_ARGUMENT, KICK, LONGEST_ROUND, OTHER, OWNER, Position, STEP, Track, VECTOR_SLOT,
+    WATCHED, Where,
 };
 
 /// Each of so many instructions without the lock is tried, and each of so many with it.
@@ -116,14 +116,16 @@ impl<'a> Bed<'a> {
         self.sleeper_comes()?;
         let way = self.way(OTHER, 0)?;
         self.end()?;
-        let (mut awake, mut asleep, mut inside, mut left) = (0, 0, 0, 0);
+        let (mut awake, mut asleep, mut inside, mut left, mut missed) = (0, 0, 0, 0, 0);
         for position in choose(&way, THIN, SPARSE) {
             self.begin()?;
             self.sleeper_comes()?;
-            ensure!(
-                self.track.run_to(OTHER, position.rip, SOON)?,
-                "CPU {OTHER} does not come to {position:x?}"
-            );
+            // It may lie on the way of an interrupt that does not come this time.
+            if !self.track.run_to(OTHER, position.rip, ARRIVES)? {
+                missed += 1;
+                self.end()?;
+                continue;
+            }
             left += u32::from(self.sleeps()?);
             if self.track.place()? == Where::Inside {
                 inside += 1;
@@ -148,7 +150,10 @@ impl<'a> Bed<'a> {
             "race_wake: {} instructions to sleep, {awake} awake, {asleep} asleep, {inside} inside",
             way.len()
         );
-        ensure!(awake > 0 && asleep > left && left > 0 && inside > 0, "not all of them were met");
+        ensure!(
+            awake > 0 && asleep > left && left > 0 && inside > 0 && missed * 10 < awake + asleep,
+            "not all of them were met"
+        );
         Ok(())
     }
 
@@ -159,14 +164,16 @@ impl<'a> Bed<'a> {
         let finish = self.track.lines[1];
         let way = self.way(OWNER, finish)?;
         self.end()?;
-        let (mut awake, mut asleep, mut inside) = (0, 0, 0);
+        let (mut awake, mut asleep, mut inside, mut missed) = (0, 0, 0, 0);
         for (n, position) in choose(&way, THIN, SPARSE).iter().enumerate() {
             self.begin()?;
             self.sleeper_comes()?;
-            ensure!(
-                self.track.run_to(OWNER, position.rip, SOON)?,
-                "CPU {OWNER} does not come to {position:x?}"
-            );
+            // It may lie on the way of an interrupt that does not come this time.
+            if !self.track.run_to(OWNER, position.rip, ARRIVES)? {
+                missed += 1;
+                self.end()?;
+                continue;
+            }
             if self.track.place_of(OWNER)? == Where::Inside {
                 inside += 1;
                 ensure!(!self.goes_on(WATCHED)?, "two hold the lock, {position:x?}");
@@ -191,7 +198,10 @@ impl<'a> Bed<'a> {
             "race_wake: {} instructions of a signal, {awake} awake, {asleep} asleep, {inside} inside",
             way.len()
         );
-        ensure!(awake > inside && asleep > 0 && inside > 0, "not all of them were met");
+        ensure!(
+            awake > inside && asleep > 0 && inside > 0 && missed * 10 < awake + asleep,
+            "not all of them were met"
+        );
         Ok(())
     }
 
