@@ -47,8 +47,8 @@ const fn way(name: &'static str, begin_fn: BeginFn) -> Way {
 }
 
 /// A way in an NMI's handler.
-const fn held_back(name: &'static str, goes_on: bool, begin_fn: BeginFn) -> Way {
-    Way { name, events: Events::NmisHeldBack, goes_on, begin_fn }
+const fn held_back(name: &'static str, begin_fn: BeginFn) -> Way {
+    Way { name, events: Events::NmisHeldBack, goes_on: false, begin_fn }
 }
 
 /// All of them. Together they pass every instruction.
@@ -88,18 +88,18 @@ pub(crate) const WAYS: &[Way] = &[
         to(stand, "exit::trap_exit")?;
         stand.guest.gdb.write(RECORD_RIP, &NOT_CANONICAL.to_le_bytes())
     }),
-    held_back("NMI over a domain", true, nmi_here),
-    held_back("NMI over the kernel", true, |stand| {
+    held_back("NMI over a domain", nmi_here),
+    held_back("NMI over the kernel", |stand| {
         to(stand, "trap::kernel_event")?;
         nmi_here(stand)
     }),
-    held_back("NMI over a jump into the NMI stub", false, |stand| {
+    held_back("NMI over a jump into the NMI stub", |stand| {
         let stub = stand.nmi;
         stand.guest.gdb.set_rip(stub)?;
         stand.guest.gdb.step()?;
         nmi_here(stand)
     }),
-    held_back("NMI over a forged handler", false, |stand| {
+    held_back("NMI over a forged handler", |stand| {
         let stub = stand.nmi;
         stand.guest.gdb.set_rip(stub)?;
         to(stand, "trap::kernel_nmi")?;
