@@ -91,11 +91,6 @@ fn follow(stand: &mut Stand, way: &Way, done: &mut Done) -> Result<()> {
                 done.nmis.remove(&at);
             }
             arrived?;
-            if is_full() && way.goes_on {
-                stand.guest.gdb.save("between")?;
-                stand.other_is_untouched()?;
-                stand.guest.gdb.load("between")?;
-            }
         }
         // A second machine check inside the first is a shutdown of the CPU, so that slot is used once at a time. At the
         // deepest level there is no stack for one more trap.
