@@ -64,6 +64,9 @@ static END: RequestsEndMarker = RequestsEndMarker::new();
 /// CPUs that the kernel keeps books for. What is beyond is left parked, and the log says so.
 pub(crate) const MAX_CPUS: usize = 64;
 
+/// Modules that the kernel keeps books for.
+pub(crate) const MAX_MODULES: usize = 64;
+
 /// Memory below this is never used.
 const LOWEST_FREE: u64 = 1 << 20;
 
@@ -112,7 +115,7 @@ const _: () = assert!(core::mem::offset_of!(limine::mp::Cpu, goto_address) as u6
 #[derive(Debug)]
 pub(crate) struct Boot {
     pub(crate) ram: Vec<Ram, 128>,
-    pub(crate) modules: Vec<Module, 64>,
+    pub(crate) modules: Vec<Module, MAX_MODULES>,
     pub(crate) cpus: Vec<Cpu, MAX_CPUS>,
     pub(crate) cpus_left_out: usize,
     pub(crate) command_line: String<1024>,

@@ -13,13 +13,15 @@ use libpks::abi::inspect::DomainState;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::abi::{Error, Name, layout, name};
 use libpks::cap::{CapRights, Capability, ObjectId, ObjectKind, Owner};
-use libpks::manifest_head::{Head, INIT};
+use libpks::manifest_head::{Head, INIT, Reader};
 use libpks::pkey::Pkrs;
 use libpks::table::Table;
 
 /// Frames that stay with the kernel, for page tables and its own objects: a sixteenth, at least 4 MiB.
 const KERNEL_SHARE: u64 = 16;
 const KERNEL_LEAST: u64 = 4 << 20;
+/// The boot module with the manifest.
+const MANIFEST: &str = "manifest";
 /// What `init` gets where no manifest says: enough to say what is wrong.
 const WITHOUT_MANIFEST: Head = Head { priority: 255, memory_bytes: 4 << 20, stack_bytes: 64 << 10 };
 
@@ -75,10 +77,14 @@ impl Kernel {
         self.boot.modules.iter().position(|module| module.name == name)
     }
 
+    /// The manifest, if there is one that the kernel understands.
+    pub(crate) fn manifest(&self) -> Option<Reader<'static>> {
+        Reader::new(self.module_bytes(self.module_named(MANIFEST)?).ok()?)
+    }
+
     /// What the manifest gives to `init`. A manifest that is missing or malformed is for `init` to report.
     fn manifest_head(&self) -> Head {
-        let bytes = self.module_named("manifest").and_then(|module| self.module_bytes(module).ok());
-        bytes.and_then(Head::read).unwrap_or(WITHOUT_MANIFEST)
+        self.manifest().and_then(|manifest| manifest.head()).unwrap_or(WITHOUT_MANIFEST)
     }
 
     /// Gives `init` the capabilities to everything.

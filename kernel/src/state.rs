@@ -2,7 +2,7 @@
 
 use crate::arch::acpi::SoftOff;
 use crate::arch::ioapic::IoApics;
-use crate::boot::Boot;
+use crate::boot::{Boot, MAX_MODULES};
 use crate::device::{Lines, PortRange};
 use crate::domain::{Domain, Quota};
 use crate::fault::Faults;
@@ -21,6 +21,8 @@ use libpks::table::Slot;
 /// The kernel's state.
 pub(crate) struct Kernel {
     pub(crate) boot: &'static Boot,
+    /// Boot modules whose image has been checked and may be loaded.
+    pub(crate) passed_images: [bool; MAX_MODULES],
     /// Whether the CPUs have PKS.
     pub(crate) pks: bool,
     pub(crate) caps: CapTable<ReservedTable<Slot<Node>>, ReservedTable<Space>>,
@@ -66,6 +68,7 @@ impl Kernel {
     ) -> Kernel {
         Kernel {
             boot,
+            passed_images: [false; MAX_MODULES],
             pks,
             caps: CapTable::new(ReservedTable::new(), ReservedTable::new()),
             sharing: Sharing::new(ReservedTable::new(), ReservedTable::new()),

@@ -32,4 +32,5 @@ pub mod sharing;
 pub mod smp;
 pub mod table;
 pub mod translations;
+pub mod verify;
 pub mod wire;

@@ -3,7 +3,7 @@
 //! The image builder compiles it from TOML, after checking that it makes sense; it reaches `init` as
 //! the boot module `manifest`. Both use these types and [`Manifest::encode`] and
 //! [`Manifest::decode`], so that the format is here only: 4 bytes of magic, the version (u16,
-//! little-endian), then the postcard encoding of [`Manifest`].
+//! little-endian), then the postcard encodings of a sequence of [`ImageDigest`] and of [`Manifest`].
 #![forbid(unsafe_code)]
 
 use alloc::string::String;
@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::cap::CapRights;
-pub use crate::manifest_head::{INIT, MAGIC, VERSION};
+pub use crate::manifest_head::{INIT, ImageDigest, MAGIC, VERSION};
 pub use crate::ports::{FORBIDDEN_PORTS, PortRange};
 
 /// Why bytes are not a manifest that this reader understands.
@@ -178,12 +178,12 @@ mod rights {
 }
 
 impl Manifest {
-    /// Encodes the manifest.
+    /// Encodes the manifest, with the digests of the images that the kernel may load.
     ///
     /// # Errors
     /// [`ManifestError::Encode`] when memory runs out.
-    pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
-        let body = postcard::to_allocvec(self).map_err(|_| ManifestError::Encode)?;
+    pub fn encode(&self, digests: &[ImageDigest<'_>]) -> Result<Vec<u8>, ManifestError> {
+        let body = postcard::to_allocvec(&(digests, self)).map_err(|_| ManifestError::Encode)?;
         let mut bytes = Vec::with_capacity(MAGIC.len() + 2 + body.len());
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());
@@ -202,8 +202,8 @@ impl Manifest {
             VERSION => {}
             other => return Err(ManifestError::Version(other)),
         }
-        let (manifest, rest) =
-            postcard::take_from_bytes::<Self>(body).map_err(|_| ManifestError::Malformed)?;
+        let ((_, manifest), rest) = postcard::take_from_bytes::<(Vec<ImageDigest<'_>>, Self)>(body)
+            .map_err(|_| ManifestError::Malformed)?;
         if !rest.is_empty() {
             return Err(ManifestError::Trailing(rest.len()));
         }
@@ -232,20 +232,44 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::manifest_head::Head;
+    use crate::manifest_head::{Digest, Head, Reader};
+
+    const INIT_DIGEST: Digest = [0x5a; 32];
+    const SHELL_DIGEST: Digest = [0xa5; 32];
+
+    fn encode(manifest: &Manifest) -> Vec<u8> {
+        let images = [(INIT, INIT_DIGEST), ("shell", SHELL_DIGEST)];
+        manifest.encode(&images.map(|(module, digest)| ImageDigest { module, digest })).expect("encodes")
+    }
+
+    fn head(bytes: &[u8]) -> Option<Head> {
+        Reader::new(bytes)?.head()
+    }
 
     #[test]
     fn its_head_says_what_init_gets() {
-        let mut bytes = sample().encode().unwrap();
-        let head = Head { priority: 200, memory_bytes: 4 << 20, stack_bytes: 16384 };
-        assert_eq!(Head::read(&bytes), Some(head));
+        let mut bytes = encode(&sample());
+        let expected = Head { priority: 200, memory_bytes: 4 << 20, stack_bytes: 16384 };
+        assert_eq!(head(&bytes), Some(expected));
+        assert!((0..100).all(|end| head(&bytes[..end]).is_none()), "cut off");
         bytes[4] ^= 1;
-        assert_eq!(Head::read(&bytes), None, "another version");
+        assert_eq!(head(&bytes), None, "another version");
         let mut headless = sample();
         headless.servers.remove(0);
-        assert_eq!(Head::read(&headless.encode().unwrap()), None, "another server first");
-        let bytes = sample().encode().unwrap();
-        assert!((0..20).all(|end| Head::read(&bytes[..end]).is_none()), "cut off");
+        assert_eq!(head(&encode(&headless)), None, "another server first");
+        assert_eq!(head(&sample().encode(&[]).expect("encodes")), Some(expected), "no digests");
+    }
+
+    #[test]
+    fn its_head_has_the_digests_of_images() {
+        let bytes = encode(&sample());
+        let reader = Reader::new(&bytes).expect("a manifest");
+        assert_eq!(reader.digest(INIT), Some(INIT_DIGEST));
+        assert_eq!(reader.digest("shell"), Some(SHELL_DIGEST));
+        assert_eq!(reader.digest("shel"), None);
+        // Cut off in the middle of a digest: that one is not there, and no other takes its place.
+        let reader = Reader::new(&bytes[..60]).expect("its beginning is there");
+        assert_eq!((reader.digest(INIT), reader.digest("shell")), (Some(INIT_DIGEST), None));
     }
 
     fn sample() -> Manifest {
@@ -285,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_comes_back() {
-        let bytes = sample().encode().expect("encodes");
+        let bytes = encode(&sample());
         let manifest = Manifest::decode(&bytes).expect("decodes");
         assert_eq!(manifest, sample());
         assert_eq!(manifest.provider("supervisor").map(|server| server.name.as_str()), Some(INIT));
@@ -295,13 +319,13 @@ mod tests {
 
     #[test]
     fn other_bytes_are_refused() {
-        let good = sample().encode().expect("encodes");
+        let good = encode(&sample());
         assert_eq!(Manifest::decode(&[]), Err(ManifestError::NotAManifest));
         assert_eq!(Manifest::decode(&good[1..]), Err(ManifestError::NotAManifest));
         assert_eq!(Manifest::decode(&good[..5]), Err(ManifestError::Malformed));
         let mut other = good.clone();
-        other[4] = 2;
-        assert_eq!(Manifest::decode(&other), Err(ManifestError::Version(2)));
+        other[4] = 3;
+        assert_eq!(Manifest::decode(&other), Err(ManifestError::Version(3)));
         let mut longer = good.clone();
         longer.extend([0, 0]);
         assert_eq!(Manifest::decode(&longer), Err(ManifestError::Trailing(2)));
@@ -312,7 +336,7 @@ mod tests {
 
     #[test]
     fn no_flipped_bit_makes_the_reader_panic_or_invent_powers() {
-        let good = sample().encode().expect("encodes");
+        let good = encode(&sample());
         let step = if cfg!(miri) { 29 } else { 1 };
         for (at, bit) in (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))).step_by(step) {
             let mut bytes = good.clone();
@@ -328,9 +352,9 @@ mod tests {
     fn a_manifest_begins_with_init() {
         let mut manifest = sample();
         manifest.servers.reverse();
-        let bytes = manifest.encode().expect("encodes");
+        let bytes = encode(&manifest);
         assert_eq!(Manifest::decode(&bytes), Err(ManifestError::NoInit));
-        let bytes = Manifest { servers: vec![] }.encode().expect("encodes");
+        let bytes = encode(&Manifest { servers: vec![] });
         assert_eq!(Manifest::decode(&bytes), Err(ManifestError::NoInit));
     }
 

@@ -1,13 +1,13 @@
-//! The head of an encoded manifest: as much of it as the kernel reads, which is what `init` gets. The rest is for `init`
-//! (`crate::manifest`).
+//! The head of an encoded manifest: as much of it as the kernel reads, which is the digests of the servers' images and what
+//! `init` gets. The rest is for `init` (`crate::manifest`).
 #![forbid(unsafe_code)]
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The first bytes of an encoded manifest.
 pub const MAGIC: [u8; 4] = *b"PKSM";
 /// The version of the format; a reader refuses every other one.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The server that the kernel starts, and that starts the others.
 pub const INIT: &str = "init";
 
@@ -22,8 +22,20 @@ pub struct Head {
     pub stack_bytes: u64,
 }
 
-/// How the encoding of a manifest begins: the number of servers, then the first fields of the first one. postcard
-/// writes a structure as its fields in order, so a reader may stop early.
+/// The SHA-256 of a file (FIPS 180-4).
+pub type Digest = [u8; 32];
+
+/// What a manifest says of a server's image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImageDigest<'a> {
+    /// The boot module that holds it.
+    pub module: &'a str,
+    /// The digest of the whole file, as the image builder has passed it.
+    pub digest: Digest,
+}
+
+/// How the encoding of a manifest goes on behind the digests: the number of servers, then the first fields of the first
+/// one. postcard writes a structure as its fields in order, so a reader may stop early.
 #[derive(Deserialize)]
 struct Beginning<'a> {
     servers: u64,
@@ -35,16 +47,54 @@ struct Beginning<'a> {
     stack_bytes: u64,
 }
 
-impl Head {
-    /// Reads the head; `None` if these bytes are no manifest of this version whose first server is [`INIT`].
+/// An encoded manifest whose beginning has been read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    digests: u64,
+    /// From the first digest on.
+    body: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the beginning; `None` if these bytes are no manifest of this version.
     #[must_use]
-    pub fn read(bytes: &[u8]) -> Option<Head> {
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
         let (version, body) = bytes.strip_prefix(&MAGIC)?.split_first_chunk()?;
         if u16::from_le_bytes(*version) != VERSION {
             return None;
         }
-        let (beginning, _) = postcard::take_from_bytes::<Beginning<'_>>(body).ok()?;
+        let (digests, body) = postcard::take_from_bytes(body).ok()?;
+        Some(Self { digests, body })
+    }
+
+    /// The digest of a module's image; `None` if the manifest names no such module.
+    #[must_use]
+    pub fn digest(&self, module: &str) -> Option<Digest> {
+        self.digests().find_map(|(image, _)| (image.module == module).then_some(image.digest))
+    }
+
+    /// What the first server gets; `None` if that is not [`INIT`] or the bytes end before.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        let mut read = (0, self.body);
+        for (_, rest) in self.digests() {
+            read = (read.0 + 1, rest);
+        }
+        if read.0 != self.digests {
+            return None;
+        }
+        let (beginning, _) = postcard::take_from_bytes::<Beginning<'_>>(read.1).ok()?;
         let Beginning { servers, name, priority, memory_bytes, stack_bytes, .. } = beginning;
         (servers > 0 && name == INIT).then_some(Head { priority, memory_bytes, stack_bytes })
+    }
+
+    /// The digests, each with what follows it.
+    fn digests(&self) -> impl Iterator<Item = (ImageDigest<'a>, &'a [u8])> {
+        let mut rest = self.body;
+        (0..self.digests).map_while(move |_| {
+            let read = postcard::take_from_bytes(rest).ok()?;
+            rest = read.1;
+            Some(read)
+        })
     }
 }

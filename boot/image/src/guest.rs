@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::text::Variation;
 use crate::{tool, workspace::Workspace};
 
 /// The target of every guest crate.
@@ -98,36 +99,46 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// When cargo fails; what it said has gone to standard error.
     pub fn build(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
-        self.cargo(packages, &[], &[])
+        self.cargo(packages, &[])
     }
 
-    /// Builds one package with features of its own and variables for the build scripts. With features it gets a directory
-    /// of its own: cargo would put both executables in the same place, and one could be taken for the other.
+    /// Builds one package with features of its own. With features it gets a directory of its own: cargo would put both
+    /// executables in the same place, and one could be taken for the other.
     ///
     /// # Errors
     /// As [`Guest::build`].
-    pub fn build_with(
-        &self,
-        package: &str,
-        features: &[&str],
-        variables: &[(&str, String)],
-    ) -> Result<PathBuf> {
-        Ok(self.cargo(&[package], features, variables)?.remove(0))
+    pub fn build_with(&self, package: &str, features: &[&str]) -> Result<PathBuf> {
+        Ok(self.cargo(&[package], features)?.remove(0))
     }
 
-    fn cargo(
-        &self,
-        packages: &[&str],
-        features: &[&str],
-        variables: &[(&str, String)],
-    ) -> Result<Vec<PathBuf>> {
+    /// Builds a package in another way; gives its executable. The next [`Guest::build`] puts the usual one back in its
+    /// place.
+    ///
+    /// # Errors
+    /// As [`Guest::build`].
+    pub fn build_varied(&self, package: &str, variation: Variation) -> Result<PathBuf> {
+        let mut cargo = self.command("rustc");
+        let target = self.workspace.target();
+        cargo.arg("--target-dir").arg(target).args(["--package", package, "--bin", package]);
+        self.toolchain.configure(&mut cargo);
+        cargo.arg("--").args(variation.arguments());
+        tool::run(&mut cargo).with_context(|| format!("building {package} for {TARGET}"))?;
+        executable(&target.join(TARGET).join("release").join(package))
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(self.workspace.root());
+        cargo.args([subcommand, "--quiet", "--release", "--target", TARGET]);
+        cargo
+    }
+
+    fn cargo(&self, packages: &[&str], features: &[&str]) -> Result<Vec<PathBuf>> {
         let target = match features {
             [] => self.workspace.target().to_owned(),
             features => self.workspace.output().join(format!("build.{}", features.join("."))),
         };
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(self.workspace.root());
-        cargo.args(["build", "--quiet", "--release", "--target", TARGET]);
+        let mut cargo = self.command("build");
         cargo.arg("--target-dir").arg(&target);
         for package in packages {
             cargo.args(["--package", package]);
@@ -135,7 +146,6 @@ impl<'a> Guest<'a> {
         for feature in features {
             cargo.args(["--features", feature]);
         }
-        cargo.envs(variables.iter().map(|(name, value)| (name, value)));
         self.toolchain.configure(&mut cargo);
         tool::run(&mut cargo).with_context(|| format!("building {} for {TARGET}", packages.join(", ")))?;
         let dir = target.join(TARGET).join("release");

@@ -15,6 +15,8 @@ pub mod manifest;
 pub mod miri;
 pub mod qemu;
 pub mod run;
+pub mod server;
 pub mod system;
+pub mod text;
 pub mod tool;
 pub mod workspace;

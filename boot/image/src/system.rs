@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use libpks::manifest::{ImageDigest, Manifest};
 
 use crate::bundle::{self, Member};
 use crate::guest::{Guest, Toolchain};
 use crate::workspace::Workspace;
-use crate::{manifest, tool};
+use crate::{manifest, server, tool};
 
 /// A file that the boot loader hands to the kernel.
 #[derive(Debug, Clone)]
@@ -63,19 +64,19 @@ impl System {
         let guest = Guest::new(workspace, &toolchain);
         // Apart, because one invocation would unify their features: the kernel's libpks has none.
         let kernel = crate::kernel::build(&guest, workspace, features)?;
-        let servers = guest.build(&images)?;
+        let servers = server::build(&guest, workspace, &images)?;
         let loader = guest.build(&["direct"])?.remove(0);
 
         let stem = manifest.file_stem().context("a manifest needs a file name")?;
         let dir = workspace.output().join(stem).with_added_extension(features.join("."));
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mut modules = vec![Module { name: "manifest".into(), file: dir.join("manifest") }];
-        replace(&modules[0].file, &compiled.encode()?)?;
         for (server, file) in compiled.servers.iter().zip(&servers) {
             let module = Module { name: server.name.clone(), file: dir.join(&server.name) };
             strip(file, &module.file)?;
             modules.push(module);
         }
+        replace(&modules[0].file, &seal(&compiled, &modules[1..])?)?;
         let stripped_kernel = dir.join("kernel");
         strip(&kernel, &stripped_kernel)?;
         let symbols = std::iter::once(kernel).chain(servers).collect();
@@ -141,9 +142,17 @@ impl System {
         Ok(system)
     }
 
+    /// The same system whose manifest has the digests of the modules that it has by now, as if the image builder had passed
+    /// them: for tests of what the kernel itself finds.
+    ///
+    /// # Errors
+    /// When the manifest is none, or a file cannot be read or written.
+    pub fn resealed(&self, dir: &Path) -> Result<Self> {
+        let manifest = Manifest::decode(&read(&self.modules[0].file)?)?;
+        self.with_module(&self.modules[0].name, Some(&seal(&manifest, self.servers())?), dir)
+    }
+
     fn pack(&self) -> Result<Vec<u8>> {
-        let read =
-            |file: &Path| std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
         let (path, string) = (Self::KERNEL_PATH.to_owned(), "kernel".to_owned());
         let mut members = vec![Member { path, string, data: read(&self.kernel)? }];
         for module in &self.modules {
@@ -168,6 +177,19 @@ impl System {
                 .collect(),
         }
     }
+}
+
+/// The manifest's encoding, with the digests of the servers' files.
+fn seal(manifest: &Manifest, servers: &[Module]) -> Result<Vec<u8>> {
+    let digest = |module: &Module| anyhow::Ok(server::digest(&read(&module.file)?));
+    let digests = servers.iter().map(digest).collect::<Result<Vec<_>>>()?;
+    let named = servers.iter().zip(digests);
+    let images: Vec<_> = named.map(|(module, digest)| ImageDigest { module: &module.name, digest }).collect();
+    Ok(manifest.encode(&images)?)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Copies an ELF file without its debug sections; symbols stay, for backtraces. Debug sections

@@ -76,7 +76,7 @@ fn a_full_system_compiles_to_what_it_says() {
         [("console", 0, call), ("supervisor", 7, call | CapRights::GRANT), ("pks_test", 0, call)]
     );
     assert_eq!(shell.args, "prompt");
-    let bytes = manifest.encode().expect("encodes");
+    let bytes = manifest.encode(&[]).expect("encodes");
     assert_eq!(Manifest::decode(&bytes).expect("decodes"), manifest);
 }
 

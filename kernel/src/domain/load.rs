@@ -1,46 +1,23 @@
-//! Loads a server's image: checks it, copies it, relocates it, and only then maps it, text without write and data
-//! without execution.
+//! Loads a server's image, once it is checked: copies it, relocates it, and only then maps it, text without write and
+//! data without execution.
 
 use super::Domain;
 use crate::mem::{self, Mapping, PAGE};
 use crate::object::Ref;
 use crate::state::Kernel;
-use libpks::abi::{self, Error, layout};
+use libpks::abi::{Error, layout};
 use libpks::elf::{Image, Protection};
 use libpks::pkey::Pkey;
+use libpks::verify;
 
 impl Kernel {
-    /// The bytes of a boot module.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub(crate) fn module_bytes(&self, module: usize) -> Result<&'static [u8], Error> {
-        let module = self.boot.modules.get(module).ok_or(Error::NotFound)?;
-        // SAFETY: the loader put the file there; its memory is neither freed nor written while the kernel runs.
-        Ok(unsafe { mem::read_physical(module.physical, module.bytes as usize) })
-    }
-
     /// Loads the image of a module into a domain's slot.
     ///
     /// # Errors
-    /// `BadImage`, `AbiMismatch` (the log says why), `QuotaExceeded`, `OutOfMemory`.
+    /// `NotFound`, `BadImage`, `AbiMismatch` (the log says why), `QuotaExceeded`, `OutOfMemory`.
     pub(super) fn load_image(&mut self, domain: Ref<Domain>, module: usize) -> Result<(), Error> {
-        let bytes = self.module_bytes(module)?;
-        let name = self.domains[domain].name.clone();
-        let image = Image::parse(bytes).map_err(|error| {
-            log::error!(target: "domain", "{name}: image refused: {error}");
-            Error::BadImage
-        })?;
-        if image.abi_version() != abi::VERSION {
-            let (built, own) = (image.abi_version(), abi::VERSION);
-            log::error!(target: "domain", "{name}: image refused: built for ABI {built}, this kernel has {own}");
-            return Err(Error::AbiMismatch);
-        }
+        let image = self.checked_image(module)?;
         let span = image.span().next_multiple_of(PAGE);
-        if span > layout::IMAGE_MAX_BYTES {
-            log::error!(target: "domain", "{name}: image refused: spans {span} bytes");
-            return Err(Error::BadImage);
-        }
         let books = &mut self.domains[domain];
         let base = books.base + layout::IMAGE_OFFSET;
         (books.image_bytes, books.entry) = (span, base + image.entry());
@@ -61,7 +38,7 @@ impl Kernel {
                 let frame = self.map_fresh_page(base + page, Mapping::constant(key))?;
                 if segment.protection == Protection::ReadExecute {
                     // No byte of an executable page comes from anywhere else, so a jump behind the text traps.
-                    mem::copy_to_frame(frame, 0, &[INT3; PAGE as usize]);
+                    mem::copy_to_frame(frame, 0, &[verify::FILL; PAGE as usize]);
                 }
                 let from = (page - segment.vaddr) as usize;
                 let data = segment.data.get(from..).unwrap_or_default();
@@ -102,6 +79,3 @@ impl Kernel {
         Ok(())
     }
 }
-
-/// INT3: fills the rest of executable pages.
-const INT3: u8 = 0xcc;

@@ -1,5 +1,6 @@
 //! Domains: private memory under a key, a capability space, threads, a memory quota.
 
+mod image;
 mod load;
 mod memory;
 mod quota;

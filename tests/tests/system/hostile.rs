@@ -1,11 +1,12 @@
 //! Boots that get something bad: each must say what is wrong, and nothing else may stop.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use image::qemu::{Loader, Machine};
 use libpks::abi::name;
-use libpks::elf::NOTE_NAME;
+use libpks::elf::{Image, NOTE_NAME, Protection};
 use libpks::proto::adversary::{CRIMES, Crime};
 use libpks::proto::testlink::{Action, Reply, Request};
 use tests::failure::{Failure, check};
@@ -57,6 +58,24 @@ pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
             Some(bytes)
         }),
     ];
+    plans.extend([
+        module(lab, "module_with_another_byte", "its digest is another", |mut bytes| {
+            // In the last section header, which nobody reads.
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            Some(bytes)
+        }),
+        text(lab, "text_with_wrmsr", "its text holds WRMSR at offset", |text| {
+            text[100..102].copy_from_slice(&[0x0f, 0x30]);
+        }),
+        text(lab, "text_with_an_escape_across_pages", "its text holds MOV to a control register", |text| {
+            text[4095..4098].copy_from_slice(&[0x0f, 0x22, 0xd8]);
+        }),
+        text(lab, "text_with_an_escape_at_its_end", "its text holds LGDT, LIDT or LMSW", |text| {
+            let end = text.len() - 3;
+            text[end..].copy_from_slice(&[0x0f, 0x01, 0x18]);
+        }),
+    ]);
     let cut_manifest = lab.boots_with(machine(), "manifest", |mut bytes| {
         bytes.truncate(bytes.len() - 1);
         Some(bytes)
@@ -97,13 +116,35 @@ fn module(
     reason: &'static str,
     change_fn: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> Plan {
+    refused(case, reason, lab.boots_with(machine(), VICTIM, change_fn))
+}
+
+/// The victim's text is changed, as if the image builder had passed it.
+fn text(lab: &Arc<Lab>, case: &str, reason: &'static str, change_fn: fn(&mut [u8])) -> Plan {
+    let change_fn = move |mut bytes: Vec<u8>| {
+        let range = text_of(&bytes)?;
+        change_fn(&mut bytes[range]);
+        Some(bytes)
+    };
+    refused(case, reason, lab.boots_with_resealed(machine(), VICTIM, change_fn))
+}
+
+/// Where an image's text is in its file.
+fn text_of(file: &[u8]) -> Option<Range<usize>> {
+    let image = Image::parse(file).ok()?;
+    let text = image.segments().iter().find(|segment| segment.protection == Protection::ReadExecute)?;
+    let start = text.data.as_ptr().addr() - file.as_ptr().addr();
+    Some(start..start + text.data.len())
+}
+
+fn refused(case: &str, reason: &'static str, boot_fn: BootFn) -> Plan {
     let exercises = vec![
         Exercise::new("is_refused_with_a_reason", move |running: &mut Running| {
+            let live = live_domains(running)?;
+            check(live.iter().all(|domain| domain.name != VICTIM), || format!("it runs: {live:?}"))?;
             let said = running.console.expect(&format!("`{VICTIM}` does not start: "), SOON)?;
             let said = said + &running.console.expect("\n", SOON)?;
-            check(said.contains(reason), || format!("no {reason:?} in {said:?}"))?;
-            let live = live_domains(running)?;
-            check(live.iter().all(|domain| domain.name != VICTIM), || format!("it runs: {live:?}"))
+            check(said.contains(reason), || format!("no {reason:?} in {said:?}"))
         }),
         Exercise::new("the_others_run", |running: &mut Running| {
             let live = live_domains(running)?;
@@ -117,12 +158,7 @@ fn module(
             check(reply == Reply::Done, || format!("restarting the shell gave {reply:?}"))
         }),
     ];
-    Plan::new(
-        format!("hostile_{case}"),
-        lab.boots_with(machine(), VICTIM, change_fn),
-        Ending::Closing,
-        exercises,
-    )
+    Plan::new(format!("hostile_{case}"), boot_fn, Ending::Closing, exercises)
 }
 
 /// Nothing can run: the console must say why, and the machine must not pretend otherwise.

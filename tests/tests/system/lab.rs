@@ -63,6 +63,26 @@ impl Lab {
         module: &'static str,
         change_fn: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> BootFn {
+        self.boots_changed(machine, module, Seal::Kept, change_fn)
+    }
+
+    /// The same with a manifest that has the digest of the changed module.
+    pub(crate) fn boots_with_resealed(
+        self: &Arc<Self>,
+        machine: Machine,
+        module: &'static str,
+        change_fn: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> BootFn {
+        self.boots_changed(machine, module, Seal::Renewed, change_fn)
+    }
+
+    fn boots_changed(
+        self: &Arc<Self>,
+        machine: Machine,
+        module: &'static str,
+        seal: Seal,
+        change_fn: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> BootFn {
         let lab = Arc::clone(self);
         Box::new(move || {
             let (workspace, system) = lab.built()?;
@@ -70,9 +90,19 @@ impl Lab {
             let original = original.with_context(|| format!("no module is called {module}"))?;
             let changed = change_fn(std::fs::read(&original.file)?);
             let dir = tempfile::Builder::new().prefix("portcullis-hostile-").tempdir()?;
-            let system = system.with_module(module, changed.as_deref(), dir.path())?;
+            let mut system = system.with_module(module, changed.as_deref(), dir.path())?;
+            if seal == Seal::Renewed {
+                system = system.resealed(dir.path())?;
+            }
             // QEMU has read the files by the time it connects its ports, so the directory may go then.
             qemu::boots(workspace, Arc::new(system), machine.clone())()
         })
     }
+}
+
+/// Whether the manifest's digests are those of the modules as they were built, or as they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    Kept,
+    Renewed,
 }
