@@ -13,7 +13,7 @@ use crate::ways::{Events, WAYS, Way};
 /// #MC with MCG_STATUS.MCIP clear: what INT 18 claims and no machine check is.
 const SPURIOUS: &str = "mce 0 0 0xbe00000000000135 1 0x1234 0x8c";
 /// How often in a row an event may come elsewhere; the rest of the way is then done again.
-const ATTEMPTS: usize = 8;
+pub(crate) const ATTEMPTS: usize = 8;
 
 /// The deepest DEPTH that has a stack (`window::DEEPEST`).
 const DEEPEST: u32 = 11;
@@ -151,6 +151,7 @@ fn follow_held_back(stand: &mut Stand, done: &mut Done) -> Result<()> {
         if stand.guest.gdb.rip()? != at {
             stand.come_to(at)?;
         }
+        let other = stand.word_of_other()?;
         let (stub, first) = (stand.nmi, stand.guest.gdb.rip()? == stand.nmi);
         stand.guest.gdb.monitor("nmi")?;
         if first {
@@ -160,6 +161,7 @@ fn follow_held_back(stand: &mut Stand, done: &mut Done) -> Result<()> {
         let hit = stand.guest.gdb.read_word(frame_rip(1))?;
         let inside = (stub..stub + 0x400).contains(&hit) && stand.text.at(hit).is_some();
         ensure!(!inside, "the NMI at {at:#x} of the handler arrived inside it, at {hit:#x}");
+        ensure!(stand.word_of_other()? == other, "the thread that waits lost its word to the NMI at {at:#x}");
         done.held_back.insert(at);
     }
     Ok(())

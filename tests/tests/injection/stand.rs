@@ -26,6 +26,16 @@ pub(crate) const CELL: u64 = 0xffff_ffff_c000_0008;
 const DEPTH: u64 = 0xffff_ffff_c000_1000;
 const SLOTS: u64 = 0xffff_ffff_c000_3000;
 const IA32_PKRS: u64 = 0x6e1;
+/// Where the kernel's tables of objects are (`KERNEL_TABLES`), how far apart, how many, and how much of each is looked at,
+/// in parts.
+const TABLES: u64 = 0xffff_f000_0000_0000;
+const TABLE_BYTES: u64 = 1 << 34;
+const TABLE_COUNT: u64 = 20;
+const LOOKED_AT: u64 = 64 << 10;
+const PART: usize = 1024;
+/// Longer than the kernel's timer ever runs while something is ready.
+const TIMER: Duration = Duration::from_millis(30);
+const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
 /// Numbers of registers.
 pub(crate) const RAX: usize = 0;
 const RCX: usize = 2;
@@ -45,6 +55,8 @@ pub(crate) struct Seen {
     registers: Registers,
     pub(crate) pkrs: u32,
     depth: u32,
+    /// The word of the thread that waits.
+    other: Vec<u64>,
 }
 
 impl Seen {
@@ -55,6 +67,7 @@ impl Seen {
     fn is_same_as(&self, other: &Self) -> bool {
         self.registers.interrupted() == other.registers.interrupted()
             && (self.pkrs, self.depth) == (other.pkrs, other.depth)
+            && self.other == other.other
     }
 }
 
@@ -90,6 +103,8 @@ pub(crate) struct Stand {
     /// Where QEMU would be told that the kernel stops.
     pub(crate) exit_port: u64,
     rdmsr: u64,
+    /// Where the kernel keeps the word of the thread that waits.
+    words_of_other: Vec<u64>,
     /// Where the kernel's word is in force while DEPTH is 0, and is to be kept by an NMI.
     kernel_word: Vec<Range<u64>>,
     process: Box<dyn Process>,
@@ -113,6 +128,7 @@ impl Stand {
         let mut stand = Self {
             nmi: guest.symbol("nmi::nmi_entry")?,
             exit_port: guest.symbol("power::debug_exit")?,
+            words_of_other: Vec::new(),
             kernel_word: Vec::new(),
             rdmsr: text.first(Mnemonic::Rdmsr)?,
             players: [nobody; 2],
@@ -126,6 +142,7 @@ impl Stand {
         stand.silence_pit()?;
         stand.read_kernel_word_ranges()?;
         stand.find_players()?;
+        stand.find_words_of_other()?;
         Ok(stand)
     }
 
@@ -161,6 +178,21 @@ impl Stand {
             }
         }
         bail!("no two threads with words of their own")
+    }
+
+    /// Looks through the kernel's tables for the word of the thread that waits; nobody else has that one.
+    fn find_words_of_other(&mut self) -> Result<()> {
+        let word = self.players[1].word.raw().to_le_bytes();
+        for table in (0..TABLE_COUNT).map(|n| TABLES + n * TABLE_BYTES) {
+            for at in (table..table + LOOKED_AT).step_by(PART) {
+                // Behind the end of a table nothing is mapped.
+                let Ok(bytes) = self.guest.gdb.read(at, PART) else { break };
+                let found = bytes.chunks_exact(word.len()).zip((at..).step_by(word.len()));
+                self.words_of_other.extend(found.filter(|(here, _)| *here == word).map(|(_, at)| at));
+            }
+        }
+        ensure!(!self.words_of_other.is_empty(), "no thread has {:x?}", self.players[1].word);
+        Ok(())
     }
 
     /// Goes on until a thread that has opened something asks for its word.
@@ -199,13 +231,19 @@ impl Stand {
     }
 
     pub(crate) fn depth(&mut self) -> Result<u32> {
-        Ok(self.guest.gdb.read_word(DEPTH)? as u32)
+        self.guest.gdb.read_word(DEPTH).map(|word| word as u32)
+    }
+
+    /// What the kernel has in the places where it keeps the word of the thread that waits.
+    pub(crate) fn word_of_other(&mut self) -> Result<Vec<u64>> {
+        self.words_of_other.iter().map(|at| self.guest.gdb.read_word(*at)).collect()
     }
 
     /// What there is before an event, or after it.
     pub(crate) fn seen(&mut self) -> Result<Seen> {
         let (pkrs, depth) = (self.pkrs()?, self.depth()?);
-        Ok(Seen { registers: self.guest.gdb.all_registers()?, pkrs, depth })
+        let other = self.word_of_other()?;
+        Ok(Seen { registers: self.guest.gdb.all_registers()?, pkrs, depth, other })
     }
 
     /// What there must be after an event that comes now: the same. Only where a failed check goes, before it takes the
@@ -258,6 +296,22 @@ impl Stand {
         let hit = self.guest.gdb.read_word(frame_rip(slot))?;
         ensure!(hit == at, Elsewhere(format!("`{command}` for {at:#x} arrived at {hit:#x}")));
         Ok(())
+    }
+
+    /// With interrupts off: stands still until a timer that is about to expire has done so. If it does while the CPU is
+    /// given something else, QEMU has that wait for a block of instructions.
+    pub(crate) fn let_timer_expire(&mut self) -> Result<()> {
+        if self.guest.gdb.all_registers()?.flags() & INTERRUPTS != 0 {
+            return Ok(());
+        }
+        let gdb = &mut self.guest.gdb;
+        let rip = gdb.rip()?;
+        let there = gdb.read(rip, JUMP_TO_ITSELF.len())?;
+        gdb.write(rip, &JUMP_TO_ITSELF)?;
+        gdb.resume()?;
+        thread::sleep(TIMER);
+        gdb.interrupt()?;
+        gdb.write(rip, &there)
     }
 
     /// Goes on to an instruction; if this is it, no further.
