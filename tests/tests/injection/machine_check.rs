@@ -101,11 +101,9 @@ impl Struck {
 fn strike_again(stand: &mut Stand, at: u64) -> Result<()> {
     for attempt in 0..ATTEMPTS {
         stand.guest.gdb.load("way")?;
-        if attempt > 0 {
-            stand.come_to(at)?;
-            stand.let_timer_expire()?;
-        }
-        match strike(stand, at) {
+        let ready =
+            if attempt > 0 { reach(stand, at).and_then(|()| stand.let_timer_expire()) } else { Ok(()) };
+        match ready.and_then(|()| strike(stand, at)) {
             Err(why) if why.is::<Elsewhere>() => println!("once more: {why}"),
             done => return done,
         }
@@ -118,7 +116,7 @@ fn strike(stand: &mut Stand, at: u64) -> Result<()> {
     let interrupts = stand.guest.gdb.all_registers()?.flags() & INTERRUPTS != 0;
     if stand.guest.gdb.rip()? != at || !interrupts {
         // What is due is then served before and not in between, as in `Stand::strike`.
-        stand.come_to(at)?;
+        reach(stand, at)?;
     }
     let said = stand.console.text().len();
     stand.guest.gdb.monitor(REAL)?;
@@ -133,6 +131,15 @@ fn strike(stand: &mut Stand, at: u64) -> Result<()> {
     let hit = reported_rip(&stand.console, said)?;
     ensure!(hit == format!("{at:#018x}"), Elsewhere(format!("machine check for {at:#x} arrived at {hit}")));
     Ok(())
+}
+
+/// Goes on to the instruction. Where interrupts are on, the timer may have another thread run first.
+fn reach(stand: &mut Stand, at: u64) -> Result<()> {
+    let interrupts = stand.guest.gdb.all_registers()?.flags() & INTERRUPTS != 0;
+    stand.come_to(at).map_err(|why| match interrupts {
+        true => Elsewhere(format!("{why:#}")).into(),
+        false => why,
+    })
 }
 
 /// RIP of the report that follows a place in the console's text.

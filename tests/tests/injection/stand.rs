@@ -33,7 +33,7 @@ const TABLE_BYTES: u64 = 1 << 34;
 const TABLE_COUNT: u64 = 20;
 const LOOKED_AT: u64 = 64 << 10;
 const PART: usize = 1024;
-/// Longer than the kernel's timer ever runs while something is ready.
+/// Longer than a time slice.
 const TIMER: Duration = Duration::from_millis(30);
 const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
 /// Numbers of registers.
