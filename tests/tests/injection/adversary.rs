@@ -36,7 +36,7 @@ fn nmi_inside_a_forged_nmi_handler() -> Result<()> {
         guest.gdb.set_rip(nmi)?;
         if way.is_empty() {
             way = forged_way(&mut guest, nmi, handler)?;
-            ensure!(way.len() > 90, "only {} instructions: {way:x?}", way.len());
+            ensure!(way.len() > 60, "only {} instructions: {way:x?}", way.len());
         } else {
             ensure!(way[at] == nmi || guest.gdb.run_to(way[at], SOON)?, "not at {:#x}", way[at]);
             guest.gdb.monitor("nmi")?;

@@ -10,8 +10,9 @@ use tests::console::Console;
 use tests::guest::SOON;
 use tests::plan::End as MachineEnd;
 
-use crate::nmi::{ATTEMPTS, is_full};
-use crate::stand::{Elsewhere, INTERRUPTS, Stand};
+use crate::nmi::is_full;
+use crate::retry::{Elsewhere, again};
+use crate::stand::{INTERRUPTS, Stand};
 use crate::ways::WAYS;
 
 /// An uncorrected error in bank 0, with address and misc; MCG_STATUS says "restart address valid" and "in progress".
@@ -97,18 +98,20 @@ impl Struck {
     }
 }
 
-/// Has one arrive at an instruction of the way that is saved, again if QEMU lets the CPU run on before.
+/// Has one arrive at an instruction of the way that is saved, again if QEMU lets the CPU run on before: then with
+/// interrupts off, and after the timer that is in the way.
 fn strike_again(stand: &mut Stand, at: u64) -> Result<()> {
-    for attempt in 0..ATTEMPTS {
+    let mut late = false;
+    again(|| {
         stand.guest.gdb.load("way")?;
-        let ready =
-            if attempt > 0 { reach(stand, at).and_then(|()| stand.let_timer_expire()) } else { Ok(()) };
-        match ready.and_then(|()| strike(stand, at)) {
-            Err(why) if why.is::<Elsewhere>() => println!("once more: {why}"),
-            done => return done,
+        if std::mem::replace(&mut late, true) {
+            let flags = stand.guest.gdb.all_registers()?.flags();
+            stand.guest.gdb.set_flags(flags & !INTERRUPTS)?;
+            reach(stand, at)?;
+            stand.let_timer_expire()?;
         }
-    }
-    bail!("{ATTEMPTS} machine checks arrived elsewhere")
+        strike(stand, at)
+    })
 }
 
 /// Has one arrive at an instruction that comes next; the guest stops with the report before it would end.

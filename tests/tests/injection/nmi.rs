@@ -7,14 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 use iced_x86::Mnemonic;
 use tests::guest::SOON;
 
-use crate::stand::{CELL, Elsewhere, End, Stand, frame_rip};
+use crate::retry::{ATTEMPTS, Elsewhere};
+use crate::stand::{CELL, End, Stand, frame_rip};
 use crate::ways::{Events, WAYS, Way};
 
 /// #MC with MCG_STATUS.MCIP clear: what INT 18 claims and no machine check is.
 const SPURIOUS: &str = "mce 0 0 0xbe00000000000135 1 0x1234 0x8c";
-/// How often in a row an event may come elsewhere; the rest of the way is then done again.
-pub(crate) const ATTEMPTS: usize = 8;
-
 /// The deepest DEPTH that has a stack (`window::DEEPEST`).
 const DEEPEST: u32 = 11;
 

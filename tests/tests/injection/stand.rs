@@ -18,13 +18,14 @@ use tests::guest::{Guest, SOON, boot_with_snapshots};
 use tests::plan::{End as MachineEnd, Process, Running};
 
 use crate::entry_text::EntryText;
+use crate::retry::Elsewhere;
 
 /// What the scenario may take, the guest being stopped and put back all the time.
 const LONG: Duration = Duration::from_secs(1800);
 /// The CPU window (docs/traps.md): CELL, DEPTH, the slots.
 pub(crate) const CELL: u64 = 0xffff_ffff_c000_0008;
 const DEPTH: u64 = 0xffff_ffff_c000_1000;
-const SLOTS: u64 = 0xffff_ffff_c000_3000;
+pub(crate) const SLOTS: u64 = 0xffff_ffff_c000_3000;
 const IA32_PKRS: u64 = 0x6e1;
 /// Where the kernel's tables of objects are (`KERNEL_TABLES`), how far apart, how many, and how much of each is looked at,
 /// in parts.
@@ -71,17 +72,11 @@ impl Seen {
     }
 }
 
-/// An event that was not where it was wanted, which says nothing of the guest: QEMU lets the CPU run on a little now and
-/// then.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Elsewhere(pub(crate) String);
-
 /// A thread at the gate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Player {
     pub(crate) rsp: u64,
-    word: Pkrs,
+    pub(crate) word: Pkrs,
 }
 
 /// How a way ends.

@@ -5,8 +5,8 @@ use iced_x86::Mnemonic;
 use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL};
 use libpks::abi::selftest::SelfTestOp;
 
-use crate::nmi::ATTEMPTS;
-use crate::stand::{Elsewhere, RAX, RSI, Stand, frame_rip};
+use crate::retry::{Elsewhere, again};
+use crate::stand::{RAX, RSI, Stand, frame_rip};
 
 /// Registers of a SelfTest call's arguments.
 const R8: usize = 8;
@@ -111,15 +111,11 @@ pub(crate) const WAYS: &[Way] = &[
 impl Way {
     /// Puts the guest at its first instruction.
     pub(crate) fn begin(&self, stand: &mut Stand) -> Result<()> {
-        for _ in 1..ATTEMPTS {
+        again(|| {
             stand.home()?;
-            match (self.begin_fn)(stand) {
-                Err(why) if why.is::<Elsewhere>() => println!("once more: {}: {why}", self.name),
-                begun => return begun.with_context(|| self.name),
-            }
-        }
-        stand.home()?;
-        (self.begin_fn)(stand).with_context(|| self.name)
+            (self.begin_fn)(stand)
+        })
+        .with_context(|| self.name)
     }
 }
 
