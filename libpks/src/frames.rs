@@ -26,22 +26,22 @@ pub enum FrameError {
 pub struct FrameBitmap<'a> {
     words: &'a mut [u64],
     free: u64,
-    /// The word where the search goes on.
-    next: usize,
+    /// No word below this one has a free frame.
+    lowest: usize,
 }
 
 impl<'a> FrameBitmap<'a> {
     /// Frames 0 to 64 × `words.len()`, all in use.
     pub fn new(words: &'a mut [u64]) -> Self {
         words.fill(0);
-        Self { words, free: 0, next: 0 }
+        Self { words, free: 0, lowest: 0 }
     }
 
     /// The same frames in words that say already which are free, such as those of another bitmap that are now
     /// seen at another address.
     pub fn adopt(words: &'a mut [u64]) -> Self {
         let free = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        Self { words, free, next: 0 }
+        Self { words, free, lowest: 0 }
     }
 
     /// How many frames the bitmap knows of.
@@ -69,6 +69,7 @@ impl<'a> FrameBitmap<'a> {
     /// [`FrameError::OutOfRange`] with the end of the range; nothing is changed.
     pub fn release_range(&mut self, range: Range<u64>) -> Result<u64, FrameError> {
         self.change_range(range, |word, mask| *word |= mask)?;
+        self.lowest = 0;
         Ok(self.recount(u64::saturating_sub))
     }
 
@@ -81,19 +82,18 @@ impl<'a> FrameBitmap<'a> {
         Ok(self.recount(|now, before| before.saturating_sub(now)))
     }
 
-    /// Hands out a frame, the next one after that handed out last; `None` when all are in use.
+    /// Hands out the lowest frame that is free; `None` when all are in use. What comes and goes stays within few frames
+    /// so, and what is kept for each large page that frames were taken from does not grow with time.
     pub fn allocate(&mut self) -> Option<u64> {
         if self.free == 0 {
             return None;
         }
-        let count = self.words.len();
-        let (index, word) = (self.next..count)
-            .chain(0..self.next)
-            .find_map(|index| Some((index, *self.words.get(index).filter(|word| **word != 0)?)))?;
+        let found = self.words.iter().enumerate().skip(self.lowest).find(|(_, word)| **word != 0);
+        let (index, word) = found?;
         let frame = index as u64 * BITS + u64::from(word.trailing_zeros());
         *self.words.get_mut(index)? &= !bit(frame);
         self.free -= 1;
-        self.next = index;
+        self.lowest = index;
         Some(frame)
     }
 
@@ -131,6 +131,7 @@ impl<'a> FrameBitmap<'a> {
         }
         *word |= bit(frame);
         self.free += 1;
+        self.lowest = self.lowest.min(index);
         Ok(())
     }
 

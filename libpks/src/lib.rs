@@ -13,10 +13,14 @@
 extern crate alloc;
 
 pub mod abi;
+pub mod budget;
 pub mod bundle;
+pub mod burst;
 pub mod cap;
 pub mod elf;
 pub mod frames;
+#[cfg(any(feature = "alloc", test))]
+pub mod halves;
 #[cfg(any(feature = "alloc", test))]
 pub mod manifest;
 pub mod manifest_head;
@@ -26,6 +30,8 @@ pub mod opening;
 pub mod pkey;
 pub mod ports;
 pub mod proto;
+pub mod retry;
+pub mod ring;
 #[cfg(any(feature = "rt", test))]
 pub mod rt;
 pub mod sharing;

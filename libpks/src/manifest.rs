@@ -11,8 +11,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::budget::Budget;
 use crate::cap::CapRights;
-pub use crate::manifest_head::{INIT, ImageDigest, MAGIC, VERSION};
+pub use crate::manifest_head::{INIT, ImageDigest, MAGIC, RestartPolicy, VERSION};
 pub use crate::ports::{FORBIDDEN_PORTS, PortRange};
 
 /// Why bytes are not a manifest that this reader understands.
@@ -60,6 +61,10 @@ pub struct ServerEntry {
     pub memory: u64,
     /// The size of each stack in bytes, a multiple of 4096.
     pub stack: u64,
+    /// How much CPU time it may use at its priority.
+    pub budget: Budget,
+    /// How long a call that it serves may go on beyond the budget of who pays for it, in nanoseconds of CPU time.
+    pub overrun_ns: u64,
     /// How many calls it can serve at once, each on a stack of its own; at least 1.
     pub activations: u16,
     /// What happens after a fault.
@@ -76,6 +81,34 @@ pub struct ServerEntry {
     pub powers: Powers,
     /// Text that it gets at its start.
     pub args: String,
+    /// How long it waits for its next start after a fault.
+    pub backoff: Backoff,
+    /// What the supervisor writes to its ports once it has ended, so that the device is still.
+    pub quiesce: Vec<PortValue>,
+}
+
+/// How long a server that faulted waits for its next start: each fault in a row doubles the wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// The wait after the first fault, in milliseconds.
+    pub first_ms: u32,
+    /// The longest wait, in milliseconds; not less than the first.
+    pub longest_ms: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first_ms: 100, longest_ms: 5_000 }
+    }
+}
+
+/// A byte for a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortValue {
+    /// The port, one of the server's own.
+    pub port: u16,
+    /// What is written.
+    pub value: u8,
 }
 
 /// How a server is walled off from the others.
@@ -84,18 +117,6 @@ pub struct ServerEntry {
 pub enum Tier {
     /// By a protection key, in the address space of all.
     Keyed,
-}
-
-/// What the supervisor does about a server that faulted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartPolicy {
-    /// It stays stopped.
-    Stop,
-    /// It is started again.
-    Restart,
-    /// The machine is started again.
-    Reboot,
 }
 
 /// An endpoint that a server may call.
@@ -249,7 +270,14 @@ mod tests {
     #[test]
     fn its_head_says_what_init_gets() {
         let mut bytes = encode(&sample());
-        let expected = Head { priority: 200, memory_bytes: 4 << 20, stack_bytes: 16384 };
+        let expected = Head {
+            priority: 200,
+            memory_bytes: 4 << 20,
+            stack_bytes: 16384,
+            budget: Budget::DEFAULT,
+            overrun_ns: 7,
+            restart: RestartPolicy::Reboot,
+        };
         assert_eq!(head(&bytes), Some(expected));
         assert!((0..100).all(|end| head(&bytes[..end]).is_none()), "cut off");
         bytes[4] ^= 1;
@@ -280,6 +308,8 @@ mod tests {
             tier: Tier::Keyed,
             memory: 4 << 20,
             stack: 16384,
+            budget: Budget::DEFAULT,
+            overrun_ns: 7,
             activations: 1,
             restart: RestartPolicy::Reboot,
             provides: vec!["supervisor".to_owned()],
@@ -288,6 +318,8 @@ mod tests {
             irqs: vec![],
             powers: Powers::all(),
             args: String::new(),
+            backoff: Backoff::default(),
+            quiesce: vec![],
         };
         let shell = ServerEntry {
             name: "shell".to_owned(),
@@ -302,6 +334,8 @@ mod tests {
             irqs: vec![4],
             powers: Powers::INSPECT | Powers::LOG,
             args: "prompt=pks>".to_owned(),
+            backoff: Backoff { first_ms: 0, longest_ms: 1 },
+            quiesce: vec![PortValue { port: 0x3f9, value: 0 }],
             ..init.clone()
         };
         Manifest { servers: vec![init, shell] }
@@ -324,8 +358,8 @@ mod tests {
         assert_eq!(Manifest::decode(&good[1..]), Err(ManifestError::NotAManifest));
         assert_eq!(Manifest::decode(&good[..5]), Err(ManifestError::Malformed));
         let mut other = good.clone();
-        other[4] = 3;
-        assert_eq!(Manifest::decode(&other), Err(ManifestError::Version(3)));
+        other[4] = 77;
+        assert_eq!(Manifest::decode(&other), Err(ManifestError::Version(77)));
         let mut longer = good.clone();
         longer.extend([0, 0]);
         assert_eq!(Manifest::decode(&longer), Err(ManifestError::Trailing(2)));

@@ -2,14 +2,27 @@
 //! `init` gets. The rest is for `init` (`crate::manifest`).
 #![forbid(unsafe_code)]
 
+use crate::budget::Budget;
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of an encoded manifest.
 pub const MAGIC: [u8; 4] = *b"PKSM";
 /// The version of the format; a reader refuses every other one.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The server that the kernel starts, and that starts the others.
 pub const INIT: &str = "init";
+
+/// What becomes of a server that faulted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// It stays stopped.
+    Stop,
+    /// It is started again.
+    Restart,
+    /// The machine is started again.
+    Reboot,
+}
 
 /// What the manifest gives to `init`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +33,12 @@ pub struct Head {
     pub memory_bytes: u64,
     /// The size of its stack in bytes.
     pub stack_bytes: u64,
+    /// How much CPU time it may use at its priority.
+    pub budget: Budget,
+    /// How long a call to it may go on beyond the budget of who pays for it, in nanoseconds.
+    pub overrun_ns: u64,
+    /// What becomes of it when it keeps ending.
+    pub restart: RestartPolicy,
 }
 
 /// The SHA-256 of a file (FIPS 180-4).
@@ -45,6 +64,10 @@ struct Beginning<'a> {
     _tier: u32,
     memory_bytes: u64,
     stack_bytes: u64,
+    budget: Budget,
+    overrun_ns: u64,
+    _activations: u16,
+    restart: RestartPolicy,
 }
 
 /// An encoded manifest whose beginning has been read.
@@ -84,8 +107,17 @@ impl<'a> Reader<'a> {
             return None;
         }
         let (beginning, _) = postcard::take_from_bytes::<Beginning<'_>>(read.1).ok()?;
-        let Beginning { servers, name, priority, memory_bytes, stack_bytes, .. } = beginning;
-        (servers > 0 && name == INIT).then_some(Head { priority, memory_bytes, stack_bytes })
+        let Beginning {
+            servers, name, priority, memory_bytes, stack_bytes, budget, overrun_ns, restart, ..
+        } = beginning;
+        (servers > 0 && name == INIT).then_some(Head {
+            priority,
+            memory_bytes,
+            stack_bytes,
+            budget,
+            overrun_ns,
+            restart,
+        })
     }
 
     /// The digests, each with what follows it.

@@ -2,7 +2,7 @@
 //!
 //! Domains run in ring 0 and can jump to any byte of what is executable, so an instruction counts that begins in the
 //! middle of another, in a displacement, or across two pages. Only what no feature bit switches off must be looked
-//! for: SYSCALL, XRSTOR, WRPKRU, VMX, SMX, FRED and the rest of their kind are #UD or #GP with the control registers and
+//! for: SYSCALL, XRSTOR, VMX, SMX, FRED and the rest of their kind are #UD or #GP with the control registers and
 //! MSRs that the kernel sets (docs/threat-model.md). Opcodes of one byte (CLI, OUT, IRET) come about by accident in every KiB
 //! of text; what they can do is part of the threat model.
 //!
@@ -34,6 +34,9 @@ pub enum Escape {
     /// XSETBV.
     #[error("XSETBV")]
     ExtendedControl,
+    /// WRPKRU: with PKU it is what opens keys.
+    #[error("WRPKRU")]
+    UserKeys,
     /// SWAPGS.
     #[error("SWAPGS")]
     SwapGs,
@@ -116,6 +119,7 @@ fn group_7(modrm: Option<u8>) -> Option<Escape> {
         (0xc5, _) => Some(Escape::PlatformConfiguration),
         (0xc6, _) => Some(Escape::Msr),
         (0xd1, _) => Some(Escape::ExtendedControl),
+        (0xef, _) => Some(Escape::UserKeys),
         (0xf8, _) => Some(Escape::SwapGs),
         (_, 6) | (..0xc0, 2 | 3) => Some(Escape::DescriptorTable),
         _ => None,

@@ -98,6 +98,8 @@ errors! {
     TooLarge = 29, "too large";
     /// The object that was waited for has gone.
     Gone = 30, "object is gone";
+    /// The quota has not so much CPU time left: the budgets of all domains together are no more than one CPU has.
+    CpuExceeded = 31, "quota of CPU time exceeded";
     /// A code that this version does not know.
     Unknown = 255, "unknown error";
 }

@@ -20,6 +20,9 @@ pub enum FaultKind {
     Panic,
     /// The domain entered kernel text in a way that no honest domain does.
     GateAbuse,
+    /// A call that the domain served went on for longer than its client's budget and its own overrun budget; the
+    /// message says by how much, and for whom.
+    Hung,
 }
 
 /// What kind of access it was.

@@ -1,6 +1,7 @@
 //! What the kernel tells about itself through the Inspect capability.
 
 use super::Name;
+use crate::budget::CpuTime;
 use serde::{Deserialize, Serialize};
 
 /// What is asked for; word 1 of [`super::Syscall::Inspect`]. Word 2 is an index that starts at 0.
@@ -21,13 +22,17 @@ pub enum Subject {
     Fault = 5,
     /// [`CpuInfo`].
     Cpu = 6,
+    /// [`PlaceInfo`].
+    Place = 7,
+    /// [`Objects`]; the index must be 0.
+    Objects = 8,
 }
 
 impl Subject {
     /// The subject with this number, if there is one.
     pub const fn from_number(number: u64) -> Option<Subject> {
         use Subject::*;
-        const ALL: [Subject; 7] = [System, Domain, Thread, Key, Capability, Fault, Cpu];
+        const ALL: [Subject; 9] = [System, Domain, Thread, Key, Capability, Fault, Cpu, Place, Objects];
         if number < ALL.len() as u64 { Some(ALL[number as usize]) } else { None }
     }
 }
@@ -47,14 +52,25 @@ pub enum PowerAction {
 pub enum Isolation {
     /// Protection keys for supervisor pages.
     Pks,
+    /// Protection keys for user pages, which the kernel has all pages be.
+    Pku,
     /// Nothing: this CPU has no keys.
     None,
+}
+
+impl Isolation {
+    /// Whether there are keys.
+    #[must_use]
+    pub const fn has_keys(self) -> bool {
+        !matches!(self, Isolation::None)
+    }
 }
 
 impl core::fmt::Display for Isolation {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Isolation::Pks => "PKS",
+            Isolation::Pku => "PKU",
             Isolation::None => "NONE",
         })
     }
@@ -133,6 +149,8 @@ pub struct DomainInfo {
     pub calls: u64,
     /// Its priority.
     pub priority: u8,
+    /// The CPU time of its threads, wherever they were.
+    pub cpu: CpuTime,
 }
 
 /// What a thread does.
@@ -218,4 +236,80 @@ pub struct CpuInfo {
     pub entries: u64,
     /// Name of the domain that runs there.
     pub running: Name,
+}
+
+/// Something of the kernel's that lies at a fixed address. Where it lies is no secret; what protects it says
+/// [`PlaceKind`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlaceInfo {
+    /// What it is.
+    pub name: Name,
+    /// Of what sort it is.
+    pub kind: PlaceKind,
+    /// Its address.
+    pub address: u64,
+}
+
+/// What a domain may do at a place, or what it finds there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PlaceKind {
+    /// Data under the kernel's key: nothing.
+    Private,
+    /// Constants that every domain can read and none can write.
+    Constant,
+    /// Not mapped any more.
+    Gone,
+    /// The end of a trap slot of this CPU: every domain can write there.
+    Slot,
+    /// A WRMSR that writes the kernel's word into PKRS, and is checked.
+    TakesWord,
+    /// A WRMSR that writes a domain's word into PKRS, and is checked.
+    GivesWord,
+    /// A RDMSR of PKRS.
+    ReadsWord,
+    /// A function of the kernel.
+    Function,
+    /// A function that is one privileged instruction and a return.
+    Instruction,
+    /// Where a domain lands that comes out of a gate: a RET.
+    Landing,
+}
+
+/// How many of everything there is: what a restart must leave as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Objects {
+    /// Frames that are free.
+    pub frames_free: u64,
+    /// Hardware keys that are free.
+    pub keys_free: u32,
+    /// Domains, those that have ended and are still named by a capability included.
+    pub domains: u32,
+    /// Threads.
+    pub threads: u32,
+    /// Places that are kept for threads.
+    pub spare_threads: u32,
+    /// Activations of servers.
+    pub activations: u32,
+    /// Endpoints.
+    pub endpoints: u32,
+    /// Notifications.
+    pub notifications: u32,
+    /// Regions.
+    pub regions: u32,
+    /// What is open of regions.
+    pub openings: u32,
+    /// Keys that were taken from the pool.
+    pub pooled_keys: u32,
+    /// Ranges of ports.
+    pub ports: u32,
+    /// Capabilities of all domains, the dead ones that hold a tree together included.
+    pub capabilities: u32,
+    /// Sharing classes.
+    pub classes: u32,
+    /// Bytes in budgets that no domain has.
+    pub budget_bytes: u64,
+    /// Bytes that domains have used of what they have.
+    pub used_bytes: u64,
+    /// Slots of all tables of the kernel, whether used or free: they grow only when all are used.
+    pub slots: u32,
 }

@@ -10,13 +10,14 @@ pub enum SelfTestOp {
     Probe = 0,
     /// The same with CR0.WP clear around the one access. Arguments and results as `Probe`.
     ProbeWithoutWriteProtect = 1,
-    /// Reads PKRS of a CPU (word 2) with RDMSR. Gives the word as it was for the *interrupted* domain (from the
+    /// Reads PKRS of a CPU (word 2). Gives the word as it was for the *interrupted* domain (from the
     /// record written before the entry changed it), the live word in the kernel, and the CR4 of that CPU.
     ReadPkrs = 2,
-    /// Maps or unmaps (word 2: 1 or 0) one page U/S=1, R/W with the key in word 3. Gives its address.
-    UserPage = 3,
+    /// Maps or unmaps (word 2: 1 or 0) one page out of the keys' reach, with the key in word 3 nevertheless: with PKS
+    /// U/S is set there, with PKU clear. Gives its address.
+    UnkeyedPage = 3,
     /// Walks the page table at an address. Gives the leaf entry, its level (1 4 KiB, 2 2 MiB, 3 1 GiB), and whether
-    /// U/S is set at all levels. `NotFound` if nothing is mapped.
+    /// the page is out of the keys' reach. `NotFound` if nothing is mapped.
     WalkPageTable = 4,
     /// Takes breakpoint exceptions inside the kernel, each in the handler of the one before: how many (word 2, 1 to
     /// 10), what the innermost handler does (word 3: 0 nothing, 1 it takes an NMI), whose view is wanted (word 4: 0
@@ -40,7 +41,7 @@ pub enum SelfTestOp {
     /// returned); then the leaf entry, its level, what memory holds afterwards, and the address. A read finds the
     /// value in memory, a write its complement. `Unsupported` for 1 GiB on a CPU that has no such leaves.
     LeafAccess = 11,
-    /// As `Probe`, with CR4.PKS clear around the one access.
+    /// As `Probe`, with the keys' bit of CR4 clear around the one access.
     ProbeWithoutKeys = 12,
     /// Changes the key in the leaf of a region's page (word 2: address, 3: key) without telling the kernel's books.
     /// Gives the old key.
@@ -51,6 +52,8 @@ pub enum SelfTestOp {
     /// Fills a stack of the kernel, which must stop the machine with a report: 0 the event kernel's, 1 that of a nested
     /// trap, 2 takes more nested traps than have stacks. If it returns, by `WrongState`, nothing has caught it.
     Overflow = 15,
+    /// Ends a domain (word 2: its number) by a fault in its name, whatever it is doing: `NotFound` if it does not live.
+    Kill = 16,
 }
 
 /// In the level of [`SelfTestOp::LeafAccess`]: the page can be executed, and not be written.
@@ -60,11 +63,11 @@ impl SelfTestOp {
     /// The operation with this number, if there is one.
     pub const fn from_number(number: u64) -> Option<SelfTestOp> {
         use SelfTestOp::*;
-        const ALL: [SelfTestOp; 16] = [
+        const ALL: [SelfTestOp; 17] = [
             Probe,
             ProbeWithoutWriteProtect,
             ReadPkrs,
-            UserPage,
+            UnkeyedPage,
             WalkPageTable,
             NestedTrap,
             WritePkrsRaw,
@@ -77,6 +80,7 @@ impl SelfTestOp {
             SetLeafKey,
             SetWord,
             Overflow,
+            Kill,
         ];
         if number < ALL.len() as u64 { Some(ALL[number as usize]) } else { None }
     }

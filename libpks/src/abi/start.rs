@@ -20,6 +20,8 @@ pub struct StartInfo<const CAPS: usize = 64> {
     pub name: Name,
     /// Its arguments; for the first domain the kernel's command line.
     pub args: heapless::String<1024>,
+    /// How often it was started before.
+    pub restarts: u32,
     /// What it holds.
     pub caps: heapless::Vec<NamedCap, CAPS>,
 }

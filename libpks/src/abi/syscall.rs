@@ -118,8 +118,10 @@ syscalls! {
     HeapGrow = 46;
 
     /// Makes a domain from a boot module: handle [BootModule], handle [MemoryQuota] to take from, bytes of quota,
-    /// priority, at most that of the asking domain; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`,
-    /// `LimitReached`, `KeysExhausted`, `InvalidArgument` also for a name with control characters.
+    /// priority, at most that of the asking domain; nanoseconds of CPU time and the period in which they may be used at
+    /// that priority ([`Budget`](crate::budget::Budget)); nanoseconds for which a call may go on beyond its client's
+    /// budget; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`,
+    /// `CpuExceeded`, `InvalidArgument` also for a name with control characters.
     DomainCreate = 50;
     /// Gives a capability to a domain that has not started: handle [Domain, MANAGE], handle, rights, badge. Gives
     /// the handle in that domain.

@@ -16,8 +16,8 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
     /// Lends a capability: `to` gets a derived one with `rights` until [`end_loan_step`](Self::end_loan_step).
     ///
     /// The borrower may use it, drop it, and lend it on; it cannot copy it or hand it over, so nothing of it
-    /// is left when the loan has ended. A loan of a borrowed capability ends with it, unless the
-    /// borrower dropped its own before: then that loan goes on until its own call ends.
+    /// is left when the loan has ended. A loan of a borrowed capability ends with it, also if the borrower has
+    /// dropped its own before: else two that work together could keep what was lent to one of them.
     ///
     /// # Errors
     /// [`CapError::NoSuchCapability`], [`CapError::MissingRights`] without GRANT, [`CapError::RightsExceeded`],
@@ -40,7 +40,8 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
 
     /// Takes back what was lent and all that was lent on from it, at most `budget` steps at a time.
     ///
-    /// A loan that is over already, because the borrower dropped it or it was revoked, is `Done`.
+    /// A loan that is over already, because it was revoked or the borrower has dropped it and lent nothing on, is
+    /// `Done`.
     pub fn end_loan_step(
         &mut self,
         loan: Loan,
@@ -48,7 +49,7 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         mut removed: impl FnMut(Removal<'_>),
     ) -> Progress {
         let Loan(id) = loan;
-        if self.nodes.get(id).is_none_or(|node| node.tenure != Tenure::Lent) {
+        if self.nodes.get(id).is_none_or(|node| !matches!(node.tenure, Tenure::Lent | Tenure::Dropped)) {
             return Progress::Done;
         }
         match self.prune(id.index, budget, Cause::LoanEnded, &mut removed) {

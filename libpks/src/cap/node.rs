@@ -32,9 +32,19 @@ pub(super) enum Tenure {
     Kept,
     /// On loan.
     Lent,
+    /// Was on loan, and its borrower has dropped it, but not what it had lent on. Nobody holds it; it stays until the
+    /// loan ends, which takes that along. So there are never more of these than loans that have not ended.
+    Dropped,
     /// Held by nobody. It stays only to keep what was derived from it together below what it came from, and
     /// only while that is at least two nodes; so there are always fewer of these than of the others.
     Dead,
+}
+
+impl Tenure {
+    /// Whether somebody can name it.
+    pub(super) const fn is_held(self) -> bool {
+        matches!(self, Self::Kept | Self::Lent)
+    }
 }
 
 /// A capability with its place in the derivation tree and in its holder's list.

@@ -22,7 +22,7 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
     ///
     /// Between two steps the tree is sound: what is still there is still derived from what it was derived
     /// from, so a revoke may be left off, and other operations may run. Each capability costs two steps at
-    /// most. Somebody who can mint faster than the budget outruns it: let the budget be larger than the
+    /// most, and each loan that its borrower has dropped one. Somebody who can mint faster than the budget outruns it: let the budget be larger than the
     /// number of operations that get in between two steps.
     ///
     /// # Errors
@@ -75,9 +75,9 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
 
     /// Removes everything below `top` in steps: what is left of the budget when it is all gone, else `None`.
     ///
-    /// Always works on the first child. A live one dies: without children it goes, an only child takes its
-    /// place, and with more it stays as a dead node. A dead one has its children moved up to `top` one by
-    /// one, which takes no live ancestor from them. So no step walks a list or descends.
+    /// Always works on the first child. One that is held dies: without children it goes, an only child takes its
+    /// place, and with more it stays as a dead node. Any other has its children moved up to `top` one by
+    /// one, which takes no ancestor from them that anybody holds. So no step walks a list or descends.
     pub(super) fn prune(
         &mut self,
         top: u32,
@@ -93,10 +93,13 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
                 break;
             }
             match self.nodes.at(child).map(|node| (node.tenure, node.first_child.get())) {
-                Some((Tenure::Dead, Some(grandchild))) => {
+                Some((tenure, Some(grandchild))) if !tenure.is_held() => {
                     self.orphan(grandchild);
                     self.adopt(Link::to(top), grandchild);
-                    self.shorten(child);
+                    match self.nodes.at(child).map(|node| node.first_child) {
+                        Some(Link::NONE) => self.bury(child),
+                        _ => self.shorten(child),
+                    }
                 }
                 _ => self.condemn(child, cause, removed),
             }
@@ -104,25 +107,37 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         None
     }
 
-    /// Takes a live node from its holder, and out of the tree as far as its children allow.
+    /// Takes a node from its holder, if it has one, and out of the tree as far as its children allow.
     pub(super) fn condemn(&mut self, index: u32, cause: Cause, removed: &mut dyn FnMut(Removal<'_>)) {
-        let Some(id) = self.nodes.id_at(index) else { return };
-        self.leave_space(index);
-        self.update(Link::to(index), |node| node.tenure = Tenure::Dead);
-        if let Some(node) = self.nodes.at(index) {
-            let handle = Handle::from_id(id);
-            removed(Removal { owner: node.owner, handle, capability: &node.capability, cause });
-            if node.first_child != Link::NONE {
-                self.shorten(index);
-                return;
-            }
-            let parent = node.parent;
-            self.orphan(index);
-            self.nodes.remove(id);
-            // A dead parent had two children or more, so it has one at least: this does not go on upwards.
-            if let Some(parent) = parent.get() {
-                self.shorten(parent);
-            }
+        let (Some(id), Some(node)) = (self.nodes.id_at(index), self.nodes.at(index)) else { return };
+        let (tenure, has_children) = (node.tenure, node.first_child != Link::NONE);
+        if tenure.is_held() {
+            let (owner, capability) = (node.owner, node.capability);
+            self.leave_space(index);
+            removed(Removal { owner, handle: Handle::from_id(id), capability: &capability, cause });
+        }
+        // What it lent on ends with its loan, whoever drops what meanwhile.
+        let by_its_holder = matches!(cause, Cause::Deleted | Cause::SpaceDeleted);
+        let stays = tenure == Tenure::Lent && has_children && by_its_holder;
+        self.update(Link::to(index), |node| {
+            node.tenure = if stays { Tenure::Dropped } else { Tenure::Dead };
+        });
+        if !has_children {
+            self.bury(index);
+        } else if !stays {
+            self.shorten(index);
+        }
+    }
+
+    /// Takes out a node that nobody holds and that has no children.
+    fn bury(&mut self, index: u32) {
+        let (Some(id), Some(node)) = (self.nodes.id_at(index), self.nodes.at(index)) else { return };
+        let parent = node.parent;
+        self.orphan(index);
+        self.nodes.remove(id);
+        // A dead parent had two children or more, so it has one at least: this does not go on upwards.
+        if let Some(parent) = parent.get() {
+            self.shorten(parent);
         }
     }
 

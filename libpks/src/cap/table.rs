@@ -64,9 +64,15 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         self.spaces.get(owner.0).map_or(0, |space| space.count)
     }
 
-    /// How many nodes are in use: all capabilities, and the dead nodes that hold a tree together.
+    /// How many nodes are in use: all capabilities, the dead nodes that hold a tree together, and loans that were
+    /// dropped before their end.
     pub const fn nodes_in_use(&self) -> u32 {
         self.nodes.len()
+    }
+
+    /// How many nodes there is room for without growing.
+    pub fn node_slots(&self) -> u32 {
+        self.nodes.capacity()
     }
 
     /// Puts the first capability to an object into the space of `owner`.
@@ -166,18 +172,10 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         to: Owner,
         mut removed: impl FnMut(Removal<'_>),
     ) -> Result<Handle, CapError> {
-        let node = self.held(owner, handle)?;
+        let capability = self.check_move(owner, handle, to)?;
         if to == owner {
             return Ok(handle);
         }
-        if node.tenure == Tenure::Lent {
-            return Err(CapError::Lent);
-        }
-        if !node.capability.rights.contains(CapRights::GRANT) {
-            return Err(CapError::MissingRights);
-        }
-        let capability = node.capability;
-        self.check_room(to, 1)?;
         let id = self.nodes.renew(handle.id()).map_err(|error| match error {
             ArenaError::NoSuchEntry => CapError::NoSuchCapability,
             ArenaError::Worn => CapError::Worn,
@@ -187,6 +185,25 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         self.enter_space(id.index);
         removed(Removal { owner, handle, capability: &capability, cause: Cause::Moved });
         Ok(Handle::from_id(id))
+    }
+
+    /// Checks that [`move_to`](Self::move_to) would do it, and gives what would be handed over.
+    ///
+    /// # Errors
+    /// As [`move_to`](Self::move_to).
+    pub fn check_move(&self, owner: Owner, handle: Handle, to: Owner) -> Result<Capability, CapError> {
+        let node = self.held(owner, handle)?;
+        if to == owner {
+            return Ok(node.capability);
+        }
+        if node.tenure == Tenure::Lent {
+            return Err(CapError::Lent);
+        }
+        if !node.capability.rights.contains(CapRights::GRANT) {
+            return Err(CapError::MissingRights);
+        }
+        self.check_room(to, 1)?;
+        if self.nodes.is_worn(handle.id()) { Err(CapError::Worn) } else { Ok(node.capability) }
     }
 
     /// Drops a capability. What was derived from it stays, now derived from what it came from.
@@ -213,10 +230,19 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
         })
     }
 
-    /// The rights that all capabilities of `owner` to `object` give together; walks the whole space.
+    /// The rights that all capabilities of `owner` to `object` give together; walks the whole space. A space that is
+    /// being emptied gives none from the first step on, so that emptying it looks at each capability once.
     pub fn rights_to(&self, owner: Owner, object: ObjectId) -> CapRights {
+        self.rights_without(owner, object, &[])
+    }
+
+    /// The same without those that these handles name.
+    pub fn rights_without(&self, owner: Owner, object: ObjectId, without: &[Handle]) -> CapRights {
+        if self.open(owner).is_err() {
+            return CapRights::empty();
+        }
         self.owned(owner)
-            .filter(|(_, capability)| capability.object == object)
+            .filter(|(handle, capability)| capability.object == object && !without.contains(handle))
             .fold(CapRights::empty(), |all, (_, capability)| all | capability.rights)
     }
 
@@ -242,7 +268,7 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
                 return Ok(Derived { count, complete: true });
             };
             at = next;
-            count += u32::from(self.nodes.at(at).is_some_and(|node| node.tenure != Tenure::Dead));
+            count += u32::from(self.nodes.at(at).is_some_and(|node| node.tenure.is_held()));
         }
         Ok(Derived { count, complete: self.after(at, top).is_none() })
     }
@@ -268,7 +294,7 @@ impl<N: Table<Slot<Node>>, S: Table<Space>> CapTable<N, S> {
     pub(super) fn held(&self, owner: Owner, handle: Handle) -> Result<&Node, CapError> {
         self.open(owner)?;
         let node = self.nodes.get(handle.id()).ok_or(CapError::NoSuchCapability)?;
-        if node.owner != owner || node.tenure == Tenure::Dead {
+        if node.owner != owner || !node.tenure.is_held() {
             return Err(CapError::NoSuchCapability);
         }
         Ok(node)

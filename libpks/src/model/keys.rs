@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::access::Class;
-use super::{Access, Model};
+use super::{Access, Model, Step};
 use alloc::vec::Vec;
 
 impl Model {
@@ -54,13 +54,14 @@ impl Model {
         if pin.is_none() { 0 } else { (0..self.regions.len()).filter(same).count() }
     }
 
-    /// Takes in which regions nobody reaches any more after a step that took rights away, `before` being the model as it
-    /// was. Gives a region that was closed without need: none of its holders lost anything, or there was a key for it;
+    /// Takes in which regions nobody reaches any more after a step, `before` being the model as it was. One that gave a
+    /// capability to another domain closes nothing: it is refused if there is no key for what comes of it. Gives a region that was closed without need: none of its holders lost anything, or there was a key for it;
     /// or one that became open by itself.
     ///
     /// # Errors
     /// The region.
-    pub fn observe_closed(&mut self, before: &Self, closed: &[bool]) -> Result<(), usize> {
+    pub fn observe_closed(&mut self, before: &Self, step: &Step, closed: &[bool]) -> Result<(), usize> {
+        let gave = matches!(step, Step::Give { .. });
         let lost = |region: usize| {
             (0..self.domains.len())
                 .filter(|&domain| self.held(domain, region) < before.held(domain, region))
@@ -77,7 +78,7 @@ impl Model {
             }
             let pinned = region < known && before.pinned_beside(region) > 0;
             let scarce = before.keys_left() < total || self.keys_left() < 1;
-            if then || region >= known || losses[region] == 0 || !(pinned || scarce) {
+            if then || gave || region >= known || losses[region] == 0 || !(pinned || scarce) {
                 return Err(region);
             }
             (self.regions[region].closed, self.regions[region].pin) = (true, None);

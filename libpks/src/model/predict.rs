@@ -24,6 +24,9 @@ impl Model {
                 self.with_cap(cap, |cap| self.when(!says.within(cap.says), Error::RightsExceeded))
             }
             Step::Delete { cap } | Step::Revoke { cap } => self.with_cap(cap, |_| Vec::new()),
+            Step::Give { cap, to, how: Give::Move } => {
+                self.with_cap(cap, |books| self.move_errors(cap, books, to))
+            }
             Step::Give { cap, to, how } => {
                 self.with_cap(cap, |cap| self.give_errors(cap, to, how == Give::ReadOnly))
             }
@@ -88,6 +91,22 @@ impl Model {
         let mut errors = self.when(!cap.says.grant, Error::MissingRights);
         let says = Says { write: cap.says.write && !read_only, ..cap.says };
         errors.extend(self.widen_error(cap.region, to, says));
+        errors
+    }
+
+    /// A capability that another domain has afterwards, and its holder no longer: no key is needed but those that are
+    /// in use in the end.
+    fn move_errors(&self, number: usize, cap: &Cap, to: usize) -> Errors {
+        let mut errors = self.when(!cap.says.grant, Error::MissingRights);
+        let mut after = self.clone();
+        after.caps[number].domain = to;
+        if after.holders(cap.region) == self.holders(cap.region) {
+            return errors;
+        }
+        match self.class(cap.region) {
+            Class::Pinned(_) => errors.extend(self.when(self.pinned_beside(cap.region) > 0, Error::Busy)),
+            Class::Held(_) => errors.extend(self.when(after.is_overdrawn(), Error::KeysExhausted)),
+        }
         errors
     }
 

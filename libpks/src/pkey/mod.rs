@@ -27,7 +27,7 @@ pub const KEYS: u8 = 16;
 pub struct Pkey(u8);
 
 impl Pkey {
-    /// Key 0: what every domain may reach as plain paging says.
+    /// Key 0: open in every word. Where the CPU has keys no page carries it, for it is what a page has that was forgotten.
     pub const OPEN: Self = Self(0);
     /// Key 1: what the kernel alone may reach.
     pub const KERNEL: Self = Self(1);

@@ -23,7 +23,7 @@ impl Protocol for Console {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Write bytes. `\n` goes out as `\r\n`. Gives [`Reply::Written`].
-    Write(heapless::Vec<u8, WRITE_BYTES>),
+    Write(#[serde(with = "crate::wire::bytes")] heapless::Vec<u8, WRITE_BYTES>),
     /// Take the input that is there; for the subscriber alone. Gives [`Reply::Input`].
     Read,
     /// Become the one who reads. A notification goes with the request; the bits are set in it when there is input, and
@@ -34,6 +34,9 @@ pub enum Request {
         /// Bits for space.
         space: u64,
     },
+    /// Whether lines of the kernel's log go to the terminal; for the subscriber alone. They stay in the log in any case.
+    /// Gives [`Reply::Done`].
+    ShowLog(bool),
     /// Look after device and log; from the server's own thread alone. Gives [`Reply::Done`].
     Attend,
 }
@@ -44,7 +47,7 @@ pub enum Reply {
     /// How many of the bytes were taken.
     Written(u32),
     /// Bytes as the terminal sent them; none if there are none.
-    Input(heapless::Vec<u8, READ_BYTES>),
+    Input(#[serde(with = "crate::wire::bytes")] heapless::Vec<u8, READ_BYTES>),
     /// It is done.
     Done,
     /// It was not done.

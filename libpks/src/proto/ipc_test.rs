@@ -28,6 +28,20 @@ scenarios! {
         "docs/capabilities.md";
     "openings_end_with_the_call", true, 4, "what a server opened in a call and never closed is closed in the next call",
         "docs/capabilities.md";
+    "timeout_lends_nothing", false, 5, "a call that is not accepted in time has lent nothing, at no moment",
+        "docs/capabilities.md";
+    "loan_ends_with_the_borrower", false, 3, "what a server had on loan when it died has come back",
+        "docs/capabilities.md";
+    "loan_lent_on_and_dropped", false, 3, "a loan takes along what was lent on, though the borrower dropped its own before",
+        "docs/capabilities.md";
+    "loan_revoked_in_the_call", false, 4, "what was lent is revoked above the lender: the borrower has it no more",
+        "docs/capabilities.md";
+    "loan_twice", false, 5, "of two loans of one region each ends with its own call",
+        "docs/capabilities.md";
+    "loan_of_other_objects", false, 10, "notifications and endpoints on loan; what is lent is not handed over",
+        "docs/capabilities.md";
+    "reply_to_nobody", false, 6, "what a reply hands over that nobody takes is not left with the server",
+        "docs/ipc.md";
     "timeout_before_accept", false, 3, "a call that is not accepted in time fails, and never reaches the server",
         "docs/ipc.md";
     "no_timeout_after_accept", false, 2, "a call that was accepted outlives its deadline",
@@ -41,6 +55,8 @@ scenarios! {
     "middle_dies", false, 6, "A calls B calls C and B dies: A goes on at once, C comes to its end, B's reply is dropped",
         "docs/ipc.md";
     "caller_dies_in_server", false, 4, "a caller dies: the server is not disturbed and keeps what was lent",
+        "docs/ipc.md";
+    "server_dies_with_orphans", false, 4, "a server dies while it works for callers that are dead",
         "docs/ipc.md";
     "fault_in_call_is_the_servers", false, 3, "a fault in a server ends the server, whatever its caller asked to hear of",
         "docs/ipc.md";
@@ -56,8 +72,28 @@ scenarios! {
         "docs/ipc.md";
     "too_deep", false, 2, "a chain of calls is eight deep at most",
         "docs/ipc.md";
-    "urgent_waiter_lends_priority", false, 3, "a server runs at the priority of the most urgent who waits for it",
+    "two_cpus_call_one_server", false, 3, "each caller gets its own replies, and no call is lost or counted twice",
         "docs/ipc.md";
+    "remembered_calls", false, 90, "a call that was made before goes the short way, and not beyond what made it right",
+        "docs/ipc.md";
+    "urgent_waiter_lends_priority", false, 4, "a server runs at the priority of the most urgent who waits for it",
+        "docs/ipc.md";
+    "holder_without_budget_is_hurried", false, 4, "the same though the budget of whom the server works for is used up",
+        "docs/cpu-time.md";
+    "spinner_starves_nobody", false, 5, "an urgent domain that never rests does not keep a less urgent one from its CPU",
+        "docs/cpu-time.md";
+    "budget_runs_out_and_comes_back", false, 3, "a budget is used up and renewed, and no more than it is used at priority",
+        "docs/cpu-time.md";
+    "call_is_charged_to_the_client", false, 1, "time in a server is charged to the domain where the thread began",
+        "docs/cpu-time.md";
+    "long_call_does_not_hang", false, 2, "a call that takes longer than its client's budget comes to its end",
+        "docs/cpu-time.md";
+    "cpu_quota_exhausted_and_returned", false, 3, "all budgets together are no more than one CPU has",
+        "docs/cpu-time.md";
+    "hung_server_is_ended", false, 6, "a server that does not come back is ended; caller and next caller go on",
+        "docs/cpu-time.md";
+    "orphaned_call_pays_for_itself", false, 6, "a call whose client is gone goes on, is charged to nobody, and hangs in the end",
+        "docs/cpu-time.md";
     "forged_handle", false, 100, "handles that were made up, of another kind, or gone are refused by every operation",
         "docs/capabilities.md";
     "garbage_message", false, 30, "reserved bits, unknown operations, bytes that are no message",
@@ -80,6 +116,32 @@ scenarios! {
         "docs/capabilities.md";
     "revoke_survives_guard_drop", true, 4, "closing one opening does not bring back what was revoked",
         "docs/capabilities.md";
+    "revoke_ends_serving", false, 6, "a server without the right to serve is let no more calls; the next one is",
+        "docs/capabilities.md";
+    "revoke_ends_news_of_ends", false, 5, "the end of a domain is not told through what was revoked or deleted",
+        "docs/capabilities.md";
+    "revoke_ends_news_of_faults", false, 10, "nor is a fault, which then ends the domain",
+        "docs/capabilities.md";
+    "revoke_ends_interrupts", false, 9, "nor is an interrupt; several capabilities to a line",
+        "docs/capabilities.md";
+    "parts_have_no_more_rights", false, 10, "a part has no right that the whole lacks; ports are those of the range",
+        "docs/capabilities.md";
+    "module_is_read_within", false, 10, "a boot module is read up to its end and no further",
+        "docs/capabilities.md";
+    "recorded_rights_within", true, 9, "rights of a thread are set no further than a capability goes",
+        "docs/capabilities.md";
+    "entries_are_at_home", false, 20, "threads and calls enter a domain in its own memory only",
+        "docs/capabilities.md";
+    "backtrace_stays_at_home", false, 14, "a backtrace follows frame pointers in the own domain's memory only",
+        "docs/capabilities.md";
+    "ring_between_domains", false, 6, "messages go through rings to another domain and back, in order, and ends that wait are woken",
+        "docs/ipc.md";
+    "ring_survives_lies", false, 20, "a ring whose other end lies about its count gives an error, and loses nothing",
+        "docs/ipc.md";
+    "log_line_stays_one", false, 3, "a line in the log cannot look like another's",
+        "docs/capabilities.md";
+    "payer_dies_first", false, 5, "what a domain made and left to others is paid for once, and given back",
+        "docs/capabilities.md";
     "quota_exhausted_and_returned", false, 8, "what an object costs is given back with it, to the byte",
         "docs/capabilities.md";
     "openings_are_limited", false, 3, "a thread can have so many openings and no more",
@@ -95,6 +157,8 @@ scenarios! {
     "key_reused_after_free_is_clean", true, 4, "who had a freed key open has nothing open of its next pages",
         "docs/memory-and-keys.md";
     "keys_exhausted_typed", true, 6, "no key is left: a typed error, nothing half done, and all works again after",
+        "docs/memory-and-keys.md";
+    "hand_over_without_a_key", true, 6, "a region is handed over while no key is free, from one domain's key to another's",
         "docs/memory-and-keys.md";
     "closed_for_want_of_a_key", true, 7, "rights shrink though no key is free: closed for all, opened again later",
         "docs/memory-and-keys.md";

@@ -5,11 +5,14 @@
     reason = "a message lives for the length of a call, and a box would need an allocator on both sides"
 )]
 
+use crate::retry::Repetition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub mod adversary;
+pub mod bench;
 pub mod console;
+pub mod fuzzer;
 pub mod ipc_test;
 pub mod pks_test;
 pub mod stress;
@@ -24,4 +27,10 @@ pub trait Protocol {
     type Request: Serialize + DeserializeOwned;
     /// What a server replies.
     type Reply: Serialize + DeserializeOwned;
+
+    /// What carrying out a request twice does. A protocol names those that may be sent again after the death of a server
+    /// that may have carried them out.
+    fn repetition(_request: &Self::Request) -> Repetition {
+        Repetition::Harmful
+    }
 }

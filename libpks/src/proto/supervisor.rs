@@ -4,6 +4,7 @@
 use super::Protocol;
 use crate::abi::fault::FaultReport;
 use crate::abi::{Error, Name};
+use crate::retry::Repetition;
 use serde::{Deserialize, Serialize};
 
 /// Servers that one listing tells of at most.
@@ -17,6 +18,13 @@ impl Protocol for Supervisor {
     const NAME: &'static str = "supervisor";
     type Request = Request;
     type Reply = Reply;
+
+    fn repetition(request: &Request) -> Repetition {
+        match request {
+            Request::List { .. } | Request::Fault(_) => Repetition::Harmless,
+            _ => Repetition::Harmful,
+        }
+    }
 }
 
 /// What a client asks.
@@ -33,10 +41,47 @@ pub enum Request {
     Stop(Name),
     /// Stop a server if it runs, and start it. Gives [`Reply::Done`].
     Restart(Name),
-    /// The fault that ended a server last. Gives [`Reply::Fault`].
+    /// The fault that ended a server last, the supervisor included. Gives [`Reply::Fault`].
     Fault(Name),
+    /// Die at this moment, for tests; from a client alone that has the powers `supervise` and `self-test`. Gives
+    /// [`Reply::Done`], unless that moment is now.
+    Die(Moment, Death),
     /// Look after servers that have ended; from the supervisor's own thread alone. Gives [`Reply::Attended`].
     Attend,
+}
+
+/// When the supervisor dies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Moment {
+    /// Now.
+    Now,
+    /// When it has made a domain, and granted nothing to it yet.
+    Made,
+    /// When it has granted to a domain all that it is to have, and not started it yet.
+    Granted,
+    /// When it has started a domain, and not written that down yet.
+    Started,
+    /// When it has found that a server has ended, and done nothing about it yet.
+    Found,
+    /// When it has stopped a server to start it again, and not started it yet.
+    Between,
+    /// When it has written down half of what the next supervisor is to know.
+    HalfWritten,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Now, Self::Made, Self::Granted, Self::Started, Self::Found, Self::Between, Self::HalfWritten];
+}
+
+/// How the supervisor dies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Death {
+    /// It panics.
+    Panic,
+    /// It writes where nothing is.
+    Fault,
 }
 
 /// How a server is, in the supervisor's eyes.

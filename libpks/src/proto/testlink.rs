@@ -5,16 +5,17 @@
 //! with the number of the last one is answered again without being carried out twice.
 #![forbid(unsafe_code)]
 
-use super::adversary::Consequence;
+use super::adversary::{self, Consequence, Death};
+use super::fuzzer;
 use super::pks_test::{Outcome, Page, Verdict};
-use super::stress;
+use super::{stress, supervisor};
 use crate::abi::fault::FaultReport;
-use crate::abi::inspect::{DomainInfo, SystemInfo};
+use crate::abi::inspect::{DomainInfo, Objects, SystemInfo};
 use crate::abi::{Error, Name};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes that a message takes at most before it is framed.
 pub const MAX_BYTES: usize = 3072;
 
@@ -73,8 +74,40 @@ pub enum Request {
         /// Its name.
         name: Name,
     },
+    /// Have the adversary die so many times in a row, while others call it all along: [`Reply::Endured`].
+    Endure {
+        /// How it dies.
+        death: Death,
+        /// How often.
+        times: u32,
+    },
+    /// Call the adversary patiently: [`Reply::Persisted`].
+    Persist(adversary::Request),
+    /// How many of everything there is: [`Reply::Objects`].
+    Objects,
+    /// The servers as the supervisor knows them: [`Reply::Servers`].
+    Servers,
+    /// The fault that ended a server last, as the supervisor knows it: [`Reply::Fault`].
+    LastFault {
+        /// The server's name.
+        name: Name,
+    },
+    /// End a server, or the supervisor, by a fault in its name, whatever it is doing: [`Reply::Done`].
+    Kill {
+        /// The domain's name.
+        name: Name,
+    },
+    /// Have the supervisor die at a moment: [`Reply::Done`], also when that is now.
+    Doom {
+        /// When.
+        moment: supervisor::Moment,
+        /// How.
+        death: supervisor::Death,
+    },
     /// Run random steps: [`Reply::Stressed`].
     Stress(stress::Session),
+    /// Make random calls of the kernel: [`Reply::Fuzzed`].
+    Fuzz(fuzzer::Session),
     /// End the test: [`Reply::Closing`], after which the guest leaves QEMU.
     Finish,
 }
@@ -114,12 +147,55 @@ pub enum Reply {
     Done,
     /// What came of the crime.
     Crime(Consequence),
+    /// What came of the calls to a server that died all the time.
+    Endured(Endured),
+    /// How a patient call ended.
+    Persisted {
+        /// The end.
+        end: Persisted,
+        /// How often the server was started again meanwhile.
+        restarts: u32,
+    },
+    /// How many of everything there is.
+    Objects(Objects),
+    /// The servers.
+    Servers(heapless::Vec<supervisor::ServerInfo, { supervisor::LIST_SERVERS }>),
     /// What came of the random steps.
     Stressed(stress::Reply),
+    /// What came of the random calls.
+    Fuzzed(fuzzer::Reply),
     /// What has happened since the start, as the guest has counted it.
     Closing(Closing),
     /// It could not be done.
     Failed(Problem),
+}
+
+/// What came of the calls to a server that died all the time. Each call is in one of the counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Endured {
+    /// Deaths that were asked for and came.
+    pub deaths: u32,
+    /// How often the supervisor started the server again.
+    pub restarts: u32,
+    /// Calls of the bystander that got their reply.
+    pub answered: u32,
+    /// Calls of the bystander that ended with the typed error of a server's death.
+    pub died: u32,
+    /// Calls that ended in any other way.
+    pub other: u32,
+    /// Milliseconds that it took.
+    pub millis: u32,
+}
+
+/// How a patient call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Persisted {
+    /// With a reply.
+    Answered,
+    /// With an error.
+    Failed(Error),
+    /// It was given up: it had killed its server so many times.
+    Killer(u32),
 }
 
 /// Why a request could not be carried out.

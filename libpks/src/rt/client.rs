@@ -1,7 +1,7 @@
 //! Typed calls.
 #![forbid(unsafe_code)]
 
-use super::endpoint::{Endpoint, Offer, Received, offer, received};
+use super::endpoint::{Endpoint, Offer, Received, delete_moves, offer, received};
 use super::gate::{self, Registers};
 use super::time::{Instant, deadline_word};
 use super::{buffer, envelope};
@@ -9,6 +9,7 @@ use crate::abi::Error;
 use crate::abi::layout::IPC_BUFFER_BYTES;
 use crate::abi::message::Info;
 use crate::proto::Protocol;
+use crate::retry::{Retry, Verdict};
 use alloc::vec;
 use core::marker::PhantomData;
 use serde::Serialize;
@@ -24,6 +25,9 @@ pub enum CallError {
     /// The server's runtime could not read the request or not send the reply.
     #[error("server refused: {0}")]
     Refused(Error),
+    /// The request has killed its server so many times, and is not sent again.
+    #[error("the request has killed its server {0} times")]
+    Killer(u32),
     /// The reply is not what the protocol says.
     #[error("malformed reply")]
     BadReply,
@@ -72,6 +76,32 @@ impl<P: Protocol> Client<P> {
         self.exchange(request, &[], Some(deadline)).map(|(reply, _)| reply)
     }
 
+    /// Calls the server, and again if it dies and that is allowed ([`Retry`]): one that dies before it sees the request,
+    /// and one that may have carried it out if [`Protocol::repetition`] says that this is harmless. It waits in the
+    /// call until the server was started again, as long as that takes or until `deadline`.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn call_patiently(
+        &self,
+        request: &P::Request,
+        deadline: Option<Instant>,
+    ) -> Result<P::Reply, CallError> {
+        let mut retry = Retry::new(P::repetition(request));
+        loop {
+            let error = match self.exchange(request, &[], deadline) {
+                Ok((reply, _)) => return Ok(reply),
+                Err(CallError::Failed(error)) => error,
+                Err(other) => return Err(other),
+            };
+            match retry.after(error) {
+                Verdict::Again => {}
+                Verdict::Fail(error) => return Err(CallError::Failed(error)),
+                Verdict::Killer(deaths) => return Err(CallError::Killer(deaths)),
+            }
+        }
+    }
+
     /// Calls with capabilities, and takes those that come with the reply.
     ///
     /// # Errors
@@ -85,7 +115,9 @@ impl<P: Protocol> Client<P> {
         let mut registers = write(request, offers).map_err(CallError::Failed)?;
         registers.target = self.endpoint.word();
         registers.extra = deadline_word(deadline);
-        let answer = gate::call(registers).map_err(CallError::Failed)?;
+        // A call that was accepted has taken them along, and their handles name nothing here.
+        let answer =
+            gate::call(registers).inspect_err(|_| delete_moves(&registers)).map_err(CallError::Failed)?;
         // First of all, so that they are deleted should the reply be no good.
         let capabilities = received(&answer);
         match read::<Result<P::Reply, Error>>(&answer) {

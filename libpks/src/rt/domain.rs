@@ -11,6 +11,7 @@ use crate::abi::inspect::DomainState;
 use crate::abi::layout::IPC_BUFFER_BYTES;
 use crate::abi::start::StartInfo;
 use crate::abi::{Error, Syscall};
+use crate::budget::Budget;
 use crate::cap::{CapRights, Handle, ObjectKind};
 use alloc::boxed::Box;
 use alloc::vec;
@@ -33,6 +34,10 @@ pub struct Plan<'a> {
     pub quota_bytes: u64,
     /// Its priority.
     pub priority: u8,
+    /// How much CPU time it may use at that priority; taken from the quota too.
+    pub budget: Budget,
+    /// How long a call that it serves may go on beyond the budget of who pays for it, in nanoseconds of CPU time.
+    pub overrun_ns: u64,
 }
 
 /// How a domain is.
@@ -49,9 +54,12 @@ impl Domain {
     ///
     /// # Errors
     /// [`Error::BadImage`], [`Error::AbiMismatch`], [`Error::LimitReached`], [`Error::KeysExhausted`],
-    /// [`Error::QuotaExceeded`], [`Error::OutOfMemory`].
+    /// [`Error::QuotaExceeded`], [`Error::CpuExceeded`], [`Error::OutOfMemory`], [`Error::InvalidArgument`].
     pub fn create(plan: &Plan<'_>) -> Result<Owned<Self>, Error> {
-        let arguments = [plan.image.word(), plan.quota.word(), plan.quota_bytes, u64::from(plan.priority)];
+        let Plan { image, quota, quota_bytes, priority, budget, overrun_ns, .. } = *plan;
+        let (time, period) = (budget.ns(), budget.every_ns());
+        let arguments =
+            [image.word(), quota.word(), quota_bytes, u64::from(priority), time, period, overrun_ns];
         let answer = syscall_with(Syscall::DomainCreate, arguments, plan.name.as_bytes())?;
         Ok(Owned::from_word(answer.words[0]))
     }

@@ -57,8 +57,7 @@ impl Offer {
         Self::new(capability, TransferMode::Lend)
     }
 
-    /// It becomes the receiver's. If the message does not get there it is left with this domain, where nobody
-    /// deletes it any more.
+    /// It becomes the receiver's. If that does not take the message, or is not there any more, it is deleted.
     pub fn hand_over<T: Capability>(capability: Owned<T>) -> Self {
         Self::new(capability.keep(), TransferMode::Move)
     }
@@ -81,6 +80,16 @@ pub(super) fn offer(words: &mut [u64; WORDS], mut info: Info, offers: &[Offer]) 
         *words.get_mut(Transfer::word(n)).ok_or(Error::TooLarge)? = offer.handle.raw();
     }
     Ok(info)
+}
+
+/// Deletes what a message that was refused was to hand over: whoever wrote the message holds it no longer.
+pub(super) fn delete_moves(registers: &Registers) {
+    for n in 0..registers.info.capabilities() {
+        let moves = registers.info.transfer(n).is_some_and(|transfer| transfer.mode == TransferMode::Move);
+        if let Some(&word) = registers.words.get(Transfer::word(n)).filter(|_| moves) {
+            drop(Owned::<super::AnyCap>::from_word(word));
+        }
+    }
 }
 
 /// Capabilities that came with a message, in the order of the sender's offers.

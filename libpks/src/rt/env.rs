@@ -75,6 +75,11 @@ impl Env {
         &self.info.name
     }
 
+    /// How often it was started before.
+    pub fn restarts(&self) -> u32 {
+        self.info.restarts
+    }
+
     /// All arguments.
     pub fn args(&self) -> &str {
         &self.info.args

@@ -77,6 +77,85 @@ unsafe extern "sysv64" fn pass(registers: *mut Registers, gate: u64) {
     )
 }
 
+/// Calls an endpoint with words between two marks. Gives the ticks from one to the other.
+///
+/// # Errors
+/// What the kernel says.
+#[cfg(target_os = "none")]
+pub(super) fn measured_call(target: u64, words: [u64; WORDS]) -> Result<u64, Error> {
+    let mut registers = Registers { words, target, ..Registers::default() };
+    // SAFETY: as in `call`.
+    let ticks = unsafe { measured_pass(&raw mut registers, GATE_CALL) };
+    registers.info.result()?;
+    Ok(ticks)
+}
+
+/// As [`pass`], with marks around the CALL. Gives the ticks.
+///
+/// # Safety
+/// As [`pass`].
+#[cfg(target_os = "none")]
+#[unsafe(naked)]
+unsafe extern "sysv64" fn measured_pass(registers: *mut Registers, gate: u64) -> u64 {
+    use crate::proto::bench::Mark;
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rdx, rax",
+        "push rdx",
+        "mov rax, rsi",
+        "mov rsi, [rdi + 8]",
+        "mov r8, [rdi + 16]",
+        "mov r9, [rdi + 24]",
+        "mov r10, [rdi + 32]",
+        "mov r12, [rdi + 40]",
+        "mov r13, [rdi + 48]",
+        "mov r14, [rdi + 56]",
+        "mov r11, [rdi + 64]",
+        "mov r15, [rdi + 72]",
+        "mov rbx, [rdi + 80]",
+        "mov rdi, [rdi]",
+        "nop dword ptr [rax + {begin}]",
+        "call rax",
+        "nop dword ptr [rax + {end}]",
+        "cld",
+        "rdtsc",
+        "shl rdx, 32",
+        "or rax, rdx",
+        "pop rdx",
+        "sub rax, rdx",
+        "pop rdx",
+        "mov [rdx + 64], r11",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        begin = const Mark::Begin as u32,
+        end = const Mark::End as u32,
+    )
+}
+
+/// Serves calls with the words that they bring, in as few instructions as there can be.
+///
+/// # Safety
+/// Only the kernel enters here.
+#[cfg(target_os = "none")]
+#[unsafe(naked)]
+pub(super) unsafe extern "sysv64" fn echo_entry() -> ! {
+    naked_asm!("mov rax, {reply}", "call rax", "ud2", reply = const GATE_REPLY as i64)
+}
+
 /// What an operation of the kernel gave.
 pub(super) struct Answer {
     pub(super) words: [u64; WORDS],
@@ -142,15 +221,15 @@ pub(super) fn syscall_with<const N: usize>(
     enter(number, words(arguments), info, 0)
 }
 
-/// Goes through the system call gate with any number but those of operations that take entry addresses, for which
-/// [`raw`](super::raw) looks.
+/// Goes through the system call gate with any number but those of operations that take entry addresses of this domain,
+/// for which [`raw`](super::raw) looks.
 ///
 /// # Errors
 /// What the kernel says.
 #[cfg(target_os = "none")]
 pub(super) fn operate(number: u64, info: u64, words: [u64; WORDS]) -> Result<[u64; WORDS], Error> {
     let mut registers = Registers { words, info: Info::from_raw(info), target: number, extra: 0 };
-    // SAFETY: as in `enter`: `raw`, the only caller, has refused the operations that take entry addresses.
+    // SAFETY: as in `enter`: `raw`, the only caller, has refused entry addresses at which this domain could be entered.
     unsafe { pass(&raw mut registers, GATE_SYSCALL) };
     registers.info.result()?;
     Ok(registers.words)

@@ -20,6 +20,7 @@
 //! | [`client`], [`serve`] | typed calls, and the trait that a server implements |
 //! | [`region`] | shared memory: guards that open it, accessors that copy |
 //! | [`unguarded`], [`raw`] | accesses without a guard and messages of any form, for tests |
+//! | [`measure`] | marks around what the bench measures |
 //! | [`thread`], [`sync`], [`time`] | threads of the domain, a lock between them, sleeping |
 //! | [`endpoint`], [`notification`], [`domain`], [`device`], [`system`] | the kernel's operations, by object |
 //!
@@ -52,6 +53,8 @@ mod heap;
 #[cfg(target_os = "none")]
 mod logger;
 #[cfg(target_os = "none")]
+pub mod measure;
+#[cfg(target_os = "none")]
 pub mod notification;
 #[cfg(target_os = "none")]
 mod panic;
@@ -59,6 +62,8 @@ mod panic;
 pub mod raw;
 #[cfg(target_os = "none")]
 pub mod region;
+#[cfg(target_os = "none")]
+pub mod ring;
 #[cfg(target_os = "none")]
 pub mod serve;
 #[cfg(target_os = "none")]

@@ -8,7 +8,7 @@
 //! notification and then calls the server's own endpoint through the capability `self:NAME`, whose badge is
 //! [`SELF_BADGE`]. So its state has one owner, whoever caused the work.
 
-use super::endpoint::{Endpoint, Offer, Received, received};
+use super::endpoint::{Endpoint, Offer, Received, delete_moves, received};
 use super::gate::{self, Registers, syscall};
 use super::{AnyCap, Env, EnvError, Owned, client};
 use crate::abi::message::{MAX_TRANSFERS, WORDS};
@@ -272,7 +272,9 @@ unsafe extern "sysv64" fn activated(call: &Registers) -> ! {
     // SAFETY: by this function's contract it came from `Box::into_raw` in `begin`; since the kernel took it, nobody
     // frees it, and it is only shared.
     let server = unsafe { &*cookie };
-    let refused = gate::reply(server.activate(call));
+    let reply = server.activate(call);
+    let refused = gate::reply(reply);
+    delete_moves(&reply);
     // What the handler wanted to send is not the handler's to send; tell the caller that.
     let last = gate::reply(refusal(refused));
     panic!("the kernel takes no reply: {refused}, {last}");

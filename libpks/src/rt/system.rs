@@ -7,7 +7,7 @@ use super::notification::Notification;
 use super::{buffer, envelope};
 use crate::abi::fault::FaultReport;
 use crate::abi::inspect::{
-    CapInfo, CpuInfo, DomainInfo, KeyInfo, PowerAction, Subject, SystemInfo, ThreadInfo,
+    CapInfo, CpuInfo, DomainInfo, KeyInfo, Objects, PlaceInfo, PowerAction, Subject, SystemInfo, ThreadInfo,
 };
 use crate::abi::layout::IPC_BUFFER_BYTES;
 use crate::abi::message::WORDS;
@@ -92,6 +92,14 @@ impl Inspect {
         self.ask(Subject::System, 0, 0)?.ok_or(Error::NotFound)
     }
 
+    /// How many of everything there is.
+    ///
+    /// # Errors
+    /// As [`system`](Self::system).
+    pub fn objects(self) -> Result<Objects, Error> {
+        self.ask(Subject::Objects, 0, 0)?.ok_or(Error::NotFound)
+    }
+
     /// The domain at position `index`; `None` past the last. The others do likewise.
     ///
     /// # Errors
@@ -138,6 +146,14 @@ impl Inspect {
     /// As [`system`](Self::system).
     pub fn cpu(self, index: u64) -> Result<Option<CpuInfo>, Error> {
         self.ask(Subject::Cpu, index, 0)
+    }
+
+    /// The place of the kernel's at position `index`.
+    ///
+    /// # Errors
+    /// As [`system`](Self::system).
+    pub fn place(self, index: u64) -> Result<Option<PlaceInfo>, Error> {
+        self.ask(Subject::Place, index, 0)
     }
 
     fn ask<T: DeserializeOwned>(

@@ -66,6 +66,32 @@ impl Unguarded {
         Ok(())
     }
 
+    /// Reads the aligned 64-bit word at `offset` with `frame` where the chain of stack frames begins, for whoever looks at
+    /// that chain should the access fault. Nobody else sees the frame pointer meanwhile.
+    ///
+    /// # Errors
+    /// As [`read_u64`](Self::read_u64).
+    #[inline(never)]
+    pub fn read_u64_in_frame(&self, offset: u64, frame: u64) -> Result<u64, Error> {
+        let from = self.place(offset)?;
+        let value;
+        // SAFETY: as in `read_u64`. RBP, which the code around may need, has its value again when this ends; nothing in
+        // between uses it.
+        unsafe {
+            asm!(
+                "push rbp",
+                "mov rbp, {frame}",
+                "mov {value}, [{from}]",
+                "pop rbp",
+                value = out(reg) value,
+                from = in(reg) from,
+                frame = in(reg) frame,
+                options(preserves_flags),
+            );
+        }
+        Ok(value)
+    }
+
     fn place(&self, offset: u64) -> Result<u64, Error> {
         let end = offset.checked_add(8).ok_or(Error::InvalidArgument)?;
         if end > self.bytes || !offset.is_multiple_of(8) {

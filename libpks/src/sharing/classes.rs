@@ -1,7 +1,7 @@
 //! The classes of a view and the regions in them.
 #![forbid(unsafe_code)]
 
-use super::holders::{Edit, Holder, List, Lists};
+use super::holders::{Edits, Holder, List, Lists};
 use super::{Change, SharingError};
 use crate::cap::Owner;
 use crate::pkey::{KEYS, KeyAllocator, KeyError, Pkey, Rights};
@@ -73,10 +73,10 @@ impl<C: Table<Slot<Class>>, H: Table<Slot<Holder>>> Sharing<C, H> {
     /// # Errors
     /// [`SharingError::OutOfMemory`].
     pub fn join(&mut self, domain: Owner, rights: Rights) -> Result<Member, SharingError> {
-        let edit = Edit { domain, rights };
-        let class = match self.find(List::EMPTY, edit) {
+        let edits = &[(domain, rights)];
+        let class = match self.find(List::EMPTY, edits) {
             Some(index) => index,
-            None => self.add_class(List::EMPTY, edit, None)?,
+            None => self.add_class(List::EMPTY, edits, None)?,
         };
         self.enter(class, false)
     }
@@ -87,12 +87,12 @@ impl<C: Table<Slot<Class>>, H: Table<Slot<Holder>>> Sharing<C, H> {
     /// # Errors
     /// [`SharingError::Pinned`] if the key is in use with other holders, [`SharingError::OutOfMemory`].
     pub fn join_pinned(&mut self, domain: Owner, rights: Rights, key: Pkey) -> Result<Member, SharingError> {
-        let edit = Edit { domain, rights };
+        let edits = &[(domain, rights)];
         let class = match self.class_with_key(key) {
-            None => self.add_class(List::EMPTY, edit, Some(key))?,
+            None => self.add_class(List::EMPTY, edits, Some(key))?,
             Some(ClassId(id)) => {
                 let class = self.classes.get(id).ok_or(SharingError::NoSuchClass)?;
-                if !class.pinned || !self.lists.equals_after(List::EMPTY, edit, class.holders) {
+                if !class.pinned || !self.lists.equals_after(List::EMPTY, edits, class.holders) {
                     return Err(SharingError::Pinned);
                 }
                 id.index
@@ -160,17 +160,31 @@ impl<C: Table<Slot<Class>>, H: Table<Slot<Holder>>> Sharing<C, H> {
         rights: Option<Rights>,
         keys: &mut KeyAllocator,
     ) -> Result<Change, SharingError> {
-        let edit = Edit { domain, rights: rights.unwrap_or(Rights::NoAccess) };
+        self.set_holders(member, &[(domain, rights.unwrap_or(Rights::NoAccess))], keys)
+    }
+
+    /// What [`set_holder`](Self::set_holder) does, for several domains at one time, each of which is named once: the
+    /// region goes from its class to that of its new holders and through none between, so that it needs no key on the
+    /// way.
+    ///
+    /// # Errors
+    /// As [`set_holder`](Self::set_holder).
+    pub fn set_holders(
+        &mut self,
+        member: &mut Member,
+        edits: &[(Owner, Rights)],
+        keys: &mut KeyAllocator,
+    ) -> Result<Change, SharingError> {
         let ClassId(id) = member.class;
         let class = *self.classes.get(id).ok_or(SharingError::NoSuchClass)?;
         let old_key = class.key.filter(|_| member.mapped);
         let same = Change { from: member.class, to: member.class, old_key, new_key: old_key, freed: None };
-        if self.lists.rights(class.holders, domain) == edit.rights {
+        if self.lists.is_unchanged(class.holders, edits) {
             return Ok(same);
         }
-        let target = if class.pinned { None } else { self.find(class.holders, edit) };
+        let target = if class.pinned { None } else { self.find(class.holders, edits) };
         if target.is_none() && class.regions == 1 {
-            self.edit_in_place(id.index, edit)?;
+            self.edit_in_place(id.index, edits)?;
             return Ok(same);
         }
         if class.pinned {
@@ -183,7 +197,7 @@ impl<C: Table<Slot<Class>>, H: Table<Slot<Holder>>> Sharing<C, H> {
         };
         let target = match target {
             Some(index) => index,
-            None => self.add_class(class.holders, edit, None).inspect_err(|_| {
+            None => self.add_class(class.holders, edits, None).inspect_err(|_| {
                 // Not used yet, so it can go straight back.
                 if let Some(key) = new_key.filter(|key| Some(*key) != old_key) {
                     let _: Result<(), KeyError> = keys.release(key);
@@ -298,11 +312,11 @@ impl<C: Table<Slot<Class>>, H: Table<Slot<Holder>>> Sharing<C, H> {
         }
     }
 
-    /// The class that is not pinned and whose holders are `list` after `edit`.
-    fn find(&self, list: List, edit: Edit) -> Option<u32> {
-        let mut at = *self.buckets.get(bucket(self.lists.hash_after(list, edit)))?;
+    /// The class that is not pinned and whose holders are `list` after `edits`.
+    fn find(&self, list: List, edits: Edits<'_>) -> Option<u32> {
+        let mut at = *self.buckets.get(bucket(self.lists.hash_after(list, edits)))?;
         while let Some(class) = self.classes.at(at) {
-            if self.lists.equals_after(list, edit, class.holders) {
+            if self.lists.equals_after(list, edits, class.holders) {
                 return Some(at);
             }
             at = class.next;
@@ -310,9 +324,9 @@ impl<C: Table<Slot<Class>>, H: Table<Slot<Holder>>> Sharing<C, H> {
         None
     }
 
-    /// A class without regions whose holders are `list` after `edit`, under `pin` if given.
-    fn add_class(&mut self, list: List, edit: Edit, pin: Option<Pkey>) -> Result<u32, OutOfMemory> {
-        let holders = self.lists.copy_edited(list, edit)?;
+    /// A class without regions whose holders are `list` after `edits`, under `pin` if given.
+    fn add_class(&mut self, list: List, edits: Edits<'_>, pin: Option<Pkey>) -> Result<u32, OutOfMemory> {
+        let holders = self.lists.copy_edited(list, edits)?;
         let class = Class { holders, pinned: pin.is_some(), key: None, regions: 0, mapped: 0, next: NONE };
         let id = match self.classes.insert(class) {
             Ok(id) => id,
@@ -328,10 +342,10 @@ impl<C: Table<Slot<Class>>, H: Table<Slot<Holder>>> Sharing<C, H> {
         Ok(id.index)
     }
 
-    fn edit_in_place(&mut self, index: u32, edit: Edit) -> Result<(), SharingError> {
+    fn edit_in_place(&mut self, index: u32, edits: Edits<'_>) -> Result<(), SharingError> {
         let class = *self.classes.at(index).ok_or(SharingError::NoSuchClass)?;
         let mut holders = class.holders;
-        self.lists.edit(&mut holders, edit)?;
+        self.lists.edit(&mut holders, edits)?;
         if !class.pinned {
             self.unchain(index);
         }

@@ -34,11 +34,12 @@ pub(super) struct Lists<H> {
     arena: Arena<Holder, H>,
 }
 
-/// A list as it would be with one domain's rights replaced. Rights of no access are no hold.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Edit {
-    pub(super) domain: Owner,
-    pub(super) rights: Rights,
+/// A list as it would be with these domains' rights replaced; each is named once. Rights of no access are no hold.
+pub(super) type Edits<'a> = &'a [(Owner, Rights)];
+
+/// What an edit says of a domain, if anything.
+fn edited(edits: Edits<'_>, domain: Owner) -> Option<Rights> {
+    edits.iter().find(|edit| edit.0 == domain).map(|edit| edit.1)
 }
 
 impl<H: Table<Slot<Holder>>> Lists<H> {
@@ -58,15 +59,22 @@ impl<H: Table<Slot<Holder>>> Lists<H> {
         self.iter(list).find(|holder| holder.0 == domain).map_or(Rights::NoAccess, |holder| holder.1)
     }
 
-    /// The hash that `list` has after `edit`.
-    pub(super) fn hash_after(&self, list: List, edit: Edit) -> u64 {
-        list.hash ^ hash(edit.domain, self.rights(list, edit.domain)) ^ hash(edit.domain, edit.rights)
+    /// Whether `edits` change nothing in `list`.
+    pub(super) fn is_unchanged(&self, list: List, edits: Edits<'_>) -> bool {
+        edits.iter().all(|&(domain, rights)| self.rights(list, domain) == rights)
     }
 
-    /// Whether `list` after `edit` equals `other`.
-    pub(super) fn equals_after(&self, list: List, edit: Edit, other: List) -> bool {
-        let unchanged = |holder: &(Owner, Rights)| holder.0 != edit.domain;
-        self.rights(other, edit.domain) == edit.rights
+    /// The hash that `list` has after `edits`.
+    pub(super) fn hash_after(&self, list: List, edits: Edits<'_>) -> u64 {
+        edits.iter().fold(list.hash, |sum, &(domain, rights)| {
+            sum ^ hash(domain, self.rights(list, domain)) ^ hash(domain, rights)
+        })
+    }
+
+    /// Whether `list` after `edits` equals `other`.
+    pub(super) fn equals_after(&self, list: List, edits: Edits<'_>, other: List) -> bool {
+        let unchanged = |holder: &(Owner, Rights)| edited(edits, holder.0).is_none();
+        self.is_unchanged(other, edits)
             && self.iter(list).filter(unchanged).eq(self.iter(other).filter(unchanged))
     }
 
@@ -74,17 +82,26 @@ impl<H: Table<Slot<Holder>>> Lists<H> {
     ///
     /// # Errors
     /// [`OutOfMemory`]; the list is then unchanged.
-    pub(super) fn edit(&mut self, list: &mut List, edit: Edit) -> Result<(), OutOfMemory> {
-        let hash = self.hash_after(*list, edit);
+    pub(super) fn edit(&mut self, list: &mut List, edits: Edits<'_>) -> Result<(), OutOfMemory> {
+        let enters = |&&(domain, rights): &&(Owner, Rights)| {
+            rights > Rights::NoAccess && self.rights(*list, domain) == Rights::NoAccess
+        };
+        let more = edits.iter().filter(enters).count();
+        self.arena.reserve(more as u32)?;
+        edits.iter().try_for_each(|&(domain, rights)| self.edit_one(list, domain, rights))
+    }
+
+    fn edit_one(&mut self, list: &mut List, domain: Owner, rights: Rights) -> Result<(), OutOfMemory> {
+        let hash = self.hash_after(*list, &[(domain, rights)]);
         let mut prev = NONE;
         let mut at = list.first;
-        while let Some(holder) = self.arena.at(at).filter(|holder| holder.domain < edit.domain) {
+        while let Some(holder) = self.arena.at(at).filter(|holder| holder.domain < domain) {
             (prev, at) = (at, holder.next);
         }
-        let found = self.arena.at(at).filter(|holder| holder.domain == edit.domain).copied();
-        let replacement = match (found, edit.rights) {
+        let found = self.arena.at(at).filter(|holder| holder.domain == domain).copied();
+        let replacement = match (found, rights) {
             (None, Rights::NoAccess) => return Ok(()),
-            (None, rights) => self.arena.insert(Holder { domain: edit.domain, rights, next: at })?.index,
+            (None, rights) => self.arena.insert(Holder { domain, rights, next: at })?.index,
             (Some(holder), Rights::NoAccess) => {
                 self.discard(at);
                 holder.next
@@ -104,13 +121,13 @@ impl<H: Table<Slot<Holder>>> Lists<H> {
         Ok(())
     }
 
-    /// A new list: `list` after `edit`.
+    /// A new list: `list` after `edits`.
     ///
     /// # Errors
     /// [`OutOfMemory`]; nothing is left behind.
-    pub(super) fn copy_edited(&mut self, list: List, edit: Edit) -> Result<List, OutOfMemory> {
+    pub(super) fn copy_edited(&mut self, list: List, edits: Edits<'_>) -> Result<List, OutOfMemory> {
         let mut copy = List::EMPTY;
-        match self.append_all(&mut copy, list).and_then(|()| self.edit(&mut copy, edit)) {
+        match self.append_all(&mut copy, list).and_then(|()| self.edit(&mut copy, edits)) {
             Ok(()) => Ok(copy),
             Err(error) => {
                 self.free(copy);

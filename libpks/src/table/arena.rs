@@ -62,6 +62,11 @@ impl<T, S: Table<Slot<T>>> Arena<T, S> {
         Self { slots, free: NONE, live: 0, spare: 0, value: PhantomData }
     }
 
+    /// The table under the arena.
+    pub const fn table(&self) -> &S {
+        &self.slots
+    }
+
     /// Number of values.
     pub const fn len(&self) -> u32 {
         self.live
@@ -156,6 +161,11 @@ impl<T, S: Table<Slot<T>>> Arena<T, S> {
         Ok(Id { index: id.index, generation: slot.generation })
     }
 
+    /// Whether [`renew`](Self::renew) finds no further generation for the value `id`.
+    pub fn is_worn(&self, id: Id) -> bool {
+        self.get(id).is_some() && id.generation == u32::MAX
+    }
+
     /// The value `id`, or `None` if it is stale or made up.
     pub fn get(&self, id: Id) -> Option<&T> {
         let slot = self.slots.get(checked_index(id.index, self.slots.len())?)?;
@@ -229,6 +239,7 @@ mod tests {
     fn worn_out_slot_cannot_be_renewed_but_keeps_its_value() {
         let (mut arena, last) = nearly_worn();
         assert_eq!(arena.insert(5), Ok(last));
+        assert!(arena.is_worn(last) && !arena.is_worn(Id { index: 0, generation: 1 }));
         assert_eq!(arena.renew(last), Err(ArenaError::Worn));
         assert_eq!(arena.get(last), Some(&5));
     }

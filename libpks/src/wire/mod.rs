@@ -4,6 +4,7 @@
 //! if it used up every byte.
 #![forbid(unsafe_code)]
 
+pub mod bytes;
 mod frame;
 
 pub use frame::{FrameReader, LinkError, encode_frame, frame_size};

@@ -9,3 +9,4 @@
 mod latch;
 mod machine;
 mod presence;
+mod ring;

@@ -1,5 +1,8 @@
 //! Taking capabilities back: revoke, loans, emptying a space.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use libpks::cap::{
     CapError, CapRights, CapTable, Capability, Cause, Handle, Node, ObjectId, ObjectKind, Owner, Progress,
     Removal, Space,
@@ -182,26 +185,127 @@ fn revoke_takes_loans_too() {
 }
 
 #[test]
-fn borrower_that_dies_does_not_end_what_it_lent_on() {
+fn what_a_borrower_lent_on_ends_with_its_loan_though_it_died() {
     let (mut table, root) = table();
     let (lent, outer) = table.lend(A, root, B, ALL).unwrap();
     let (lent_on, inner) = table.lend(B, lent, C, CapRights::READ).unwrap();
     assert_eq!(table.delete_space_step(B, 9, ignore), Ok(Progress::Done));
-    assert_eq!(table.end_loan_step(outer, 9, |_| panic!("gone already")), Progress::Done);
-    assert!(table.lookup(C, lent_on).is_ok(), "until the reply of its own call");
-    assert_eq!(table.end_loan_step(inner, 9, ignore), Progress::Done);
+    assert!(table.lookup(C, lent_on).is_ok(), "the loan has not ended");
+    let mut lost = Vec::new();
+    finish(|| table.end_loan_step(outer, 1, |removal| lost.push((removal.owner, removal.cause))));
+    assert_eq!(lost, [(C, Cause::LoanEnded)]);
     assert_eq!(table.lookup(C, lent_on), Err(CapError::NoSuchCapability));
+    assert_eq!(table.end_loan_step(inner, 9, |_| panic!("gone already")), Progress::Done);
+    assert_eq!(table.nodes_in_use(), 1);
 }
 
 #[test]
-fn loan_that_the_borrower_dropped_is_over_though_its_node_is_still_there() {
+fn what_a_borrower_lent_on_ends_with_its_loan_though_it_dropped_its_own() {
+    for lent_on in 1..4 {
+        let (mut table, root) = table();
+        let (lent, outer) = table.lend(A, root, B, ALL).unwrap();
+        let inner: Vec<_> = (0..lent_on).map(|_| table.lend(B, lent, C, CapRights::READ).unwrap()).collect();
+        let mut lost = Vec::new();
+        table.delete(B, lent, |removal| lost.push((removal.owner, removal.cause))).unwrap();
+        assert_eq!((table.lookup(B, lent), table.count(B)), (Err(CapError::NoSuchCapability), 0));
+        assert_eq!(table.delete(B, lent, ignore), Err(CapError::NoSuchCapability));
+        finish(|| table.end_loan_step(outer, 1, |removal| lost.push((removal.owner, removal.cause))));
+        let expected = [(B, Cause::Deleted)].into_iter().chain((0..lent_on).map(|_| (C, Cause::LoanEnded)));
+        assert_eq!(lost, expected.collect::<Vec<_>>());
+        for (_, loan) in inner {
+            assert_eq!(table.end_loan_step(loan, 9, |_| panic!("gone already")), Progress::Done);
+        }
+        assert_eq!((table.count(C), table.nodes_in_use()), (0, 1));
+    }
+}
+
+#[test]
+fn loan_that_was_dropped_with_nothing_lent_on_leaves_nothing() {
     let (mut table, root) = table();
     let (lent, outer) = table.lend(A, root, B, ALL).unwrap();
-    let inner = [(); 2].map(|()| table.lend(B, lent, C, CapRights::READ).unwrap());
+    let (_, inner) = table.lend(B, lent, C, ALL).unwrap();
+    finish(|| table.end_loan_step(inner, 9, ignore));
     table.delete(B, lent, ignore).unwrap();
-    assert_eq!(table.nodes_in_use(), 4, "the dead one holds two together");
+    assert_eq!(table.nodes_in_use(), 1);
     assert_eq!(table.end_loan_step(outer, 9, |_| panic!("gone already")), Progress::Done);
-    assert!(inner.iter().all(|(lent_on, _)| table.lookup(C, *lent_on).is_ok()));
+}
+
+#[test]
+fn revoke_takes_loans_that_were_dropped_and_what_hangs_below_them() {
+    let (mut table, root) = table();
+    let mut source = (A, root);
+    let mut loans = Vec::new();
+    // Lent on from hand to hand, and dropped by everybody but the last.
+    for to in [B, C, A, B, C] {
+        let (lent, loan) = table.lend(source.0, source.1, to, ALL).unwrap();
+        loans.push((source.0, source.1, loan));
+        source = (to, lent);
+    }
+    for &(owner, handle, _) in &loans[1..] {
+        table.delete(owner, handle, ignore).unwrap();
+    }
+    assert_eq!((table.count(A), table.count(B), table.count(C)), (1, 0, 1));
+    let mut lost = Vec::new();
+    finish(|| table.revoke_step(A, root, 1, |removal| lost.push(removal.owner)).unwrap());
+    assert_eq!((lost, table.nodes_in_use()), (vec![C], 1));
+    for (_, _, loan) in loans {
+        assert_eq!(table.end_loan_step(loan, 9, |_| panic!("gone already")), Progress::Done);
+    }
+}
+
+/// A table that counts how often it is looked at.
+struct Counted<T>(Vec<T>, Rc<Cell<u64>>);
+
+impl<T> libpks::table::Table<T> for Counted<T> {
+    fn len(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    fn get(&self, index: u32) -> Option<&T> {
+        self.1.set(self.1.get() + 1);
+        self.0.as_slice().get(index as usize)
+    }
+
+    fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.1.set(self.1.get() + 1);
+        self.0.as_mut_slice().get_mut(index as usize)
+    }
+
+    fn push(&mut self, value: T) -> Result<u32, libpks::table::OutOfMemory> {
+        self.0.push(value);
+        Ok(self.0.len() as u32 - 1)
+    }
+}
+
+/// Looks at the table that it takes to empty a space as the kernel does: in steps, asking of each object that was lost
+/// what its holder still has of it.
+fn looks_to_empty(capabilities: u32) -> u64 {
+    let looks = Rc::new(Cell::new(0));
+    let nodes = Counted(Vec::new(), Rc::clone(&looks));
+    let mut table = CapTable::<_, Vec<Space>>::new(nodes, Vec::new());
+    table.open_space(A, u32::MAX).unwrap();
+    for index in 0..capabilities {
+        let object = ObjectId { kind: ObjectKind::Region, index: index / 2, generation: 1 };
+        table.insert_root(A, Capability { object, rights: ALL, badge: 0 }).unwrap();
+    }
+    looks.set(0);
+    loop {
+        let mut lost = Vec::new();
+        let progress = table.delete_space_step(A, 32, |removal| lost.push(removal.capability.object));
+        for object in lost {
+            assert_eq!(table.rights_to(A, object), CapRights::empty());
+        }
+        if progress == Ok(Progress::Done) {
+            return looks.get();
+        }
+    }
+}
+
+#[test]
+fn emptying_a_space_takes_looks_in_proportion_to_what_is_in_it() {
+    let looks = [100, 1000].map(looks_to_empty);
+    assert!(looks[1] <= looks[0] * 11, "{looks:?} looks for 100 and 1000 capabilities");
+    assert!(looks[0] <= 100 * 16, "{looks:?}");
 }
 
 #[test]

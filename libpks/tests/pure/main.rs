@@ -2,6 +2,8 @@
 //! sequences against naive models.
 
 mod arena;
+mod budget;
+mod budget_model;
 mod cap_model;
 mod cap_revoke;
 mod cap_rules;
@@ -11,6 +13,7 @@ mod elf_builder;
 mod frames;
 mod opening;
 mod pkey;
+mod ring;
 mod sharing;
 mod sharing_model;
 mod small_table;

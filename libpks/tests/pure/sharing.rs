@@ -176,3 +176,21 @@ fn nothing_is_left_when_all_regions_have_gone() {
     }
     assert_eq!(classes.in_use(), (0, 0));
 }
+
+#[test]
+fn handing_over_needs_no_key_on_the_way() {
+    let (mut classes, mut keys) = classes();
+    // Each of two domains has memory of its own, so a region of the one that the other gets has a key waiting for it.
+    let (mut buffer, own) = mapped(&mut classes, &mut keys, A);
+    let (_heap, _) = mapped(&mut classes, &mut keys, A);
+    let (other, others) = mapped(&mut classes, &mut keys, B);
+    while keys.allocate().is_ok() {}
+    let on_the_way = classes.set_holder(&mut buffer, B, Some(RW), &mut keys);
+    assert_eq!(on_the_way, Err(SharingError::Key(KeyError::Exhausted)), "both at one time would need one");
+    let edits = [(A, Rights::NoAccess), (B, RW)];
+    let change = classes.set_holders(&mut buffer, &edits, &mut keys).unwrap();
+    assert_eq!((change.old_key, change.new_key, change.freed), (Some(own), Some(others), None));
+    assert_eq!(buffer.class(), other.class());
+    let again = classes.set_holders(&mut buffer, &edits, &mut keys).unwrap();
+    assert_eq!((again.from, again.to, again.new_key), (other.class(), other.class(), Some(others)));
+}

@@ -13,8 +13,9 @@ use crate::small_table::SmallTable;
 type Classes = Sharing<SmallTable<Slot<Class>>, SmallTable<Slot<Holder>>>;
 type Holders = BTreeMap<u32, Rights>;
 
+/// A step of a history.
 #[derive(Clone, Debug)]
-enum Op {
+pub(crate) enum Op {
     Join {
         domain: u32,
         rights: Rights,
@@ -24,6 +25,11 @@ enum Op {
         region: usize,
         domain: u32,
         rights: Option<Rights>,
+    },
+    /// Two domains at one time.
+    SetHolders {
+        region: usize,
+        edits: [(u32, Rights); 2],
     },
     Map {
         region: usize,
@@ -38,7 +44,8 @@ enum Op {
     Flush,
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// Any step.
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     let rights = prop_oneof![
         1 => Just(Rights::NoAccess), 3 => Just(Rights::ReadOnly), 3 => Just(Rights::ReadWrite)
     ];
@@ -46,8 +53,13 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0_u32..4, rights.clone(), prop::bool::weighted(0.15))
             .prop_map(|(domain, rights, pin)| Op::Join { domain, rights, pin }),
-        8 => (region, 0_u32..4, prop::option::weighted(0.7, rights))
+        8 => (region, 0_u32..4, prop::option::weighted(0.7, rights.clone()))
             .prop_map(|(region, domain, rights)| Op::SetHolder { region, domain, rights }),
+        4 => (region, 0_u32..4, 1_u32..4, rights.clone(), rights.clone()).prop_map(
+            |(region, domain, other, rights, others)| {
+                Op::SetHolders { region, edits: [(domain, rights), ((domain + other) % 4, others)] }
+            }
+        ),
         6 => region.prop_map(|region| Op::Map { region }),
         2 => region.prop_map(|region| Op::Unmap { region }),
         2 => region.prop_map(|region| Op::Leave { region }),
@@ -144,19 +156,21 @@ impl World {
         self.freed.extend(freed);
     }
 
-    fn set_holder(&mut self, at: usize, domain: u32, rights: Option<Rights>) {
+    fn set_holders(&mut self, at: usize, edits: &[(u32, Rights)]) {
         let mut holders = self.regions[at].holders.clone();
-        match rights.filter(|rights| *rights != Rights::NoAccess) {
-            Some(rights) => holders.insert(domain, rights),
-            None => holders.remove(&domain),
-        };
+        for &(domain, rights) in edits {
+            match rights {
+                Rights::NoAccess => holders.remove(&domain),
+                rights => holders.insert(domain, rights),
+            };
+        }
         let unchanged = holders == self.regions[at].holders;
         let (pin, old_key) = (self.regions[at].pin, self.regions[at].key);
         let available = self.keys.available();
         let shared = self.key_of(&holders);
         let from = self.regions[at].member.class();
-        let result =
-            self.classes.set_holder(&mut self.regions[at].member, Owner(domain), rights, &mut self.keys);
+        let owners: Vec<_> = edits.iter().map(|&(domain, rights)| (Owner(domain), rights)).collect();
+        let result = self.classes.set_holders(&mut self.regions[at].member, &owners, &mut self.keys);
         let alone = self.regions.iter().filter(|region| region.key == old_key).count() == 1;
         let needs_key = !unchanged && pin.is_none() && old_key.is_some() && shared.is_none() && !alone;
         let change = match result {
@@ -192,7 +206,10 @@ impl World {
                 }
             }
             _ if self.regions.is_empty() => {}
-            Op::SetHolder { region, domain, rights } => self.set_holder(region % count, domain, rights),
+            Op::SetHolder { region, domain, rights } => {
+                self.set_holders(region % count, &[(domain, rights.unwrap_or(Rights::NoAccess))]);
+            }
+            Op::SetHolders { region, edits } => self.set_holders(region % count, &edits),
             Op::Map { region } => self.map(region % count),
             Op::Unmap { region } => self.unmap(region % count),
             Op::Leave { region } => self.leave(region % count),
@@ -230,6 +247,23 @@ impl World {
     }
 }
 
+/// Carries out a history on the classes and on the model, and compares them after each step. `taken` keys are in use by
+/// others; `limits` are the entries of the tables for classes and for holders.
+pub(crate) fn agree(ops: &[Op], taken: u8, limits: Option<(usize, usize)>) {
+    let mut keys = KeyAllocator::new(true);
+    for _ in 0..taken {
+        keys.allocate().unwrap();
+    }
+    let (class_limit, holder_limit) = limits.unwrap_or((10_000, 10_000));
+    let classes = Sharing::new(SmallTable::new(class_limit), SmallTable::new(holder_limit));
+    let may_run_out = limits.is_some();
+    let mut world = World { classes, keys, regions: Vec::new(), freed: Vec::new(), taken, may_run_out };
+    for op in ops {
+        world.run(op);
+        world.check();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 500 }, ..ProptestConfig::default() })]
     #[test]
@@ -238,18 +272,6 @@ proptest! {
         taken in 0_u8..13,
         limits in prop::option::of((0_usize..20, 0_usize..30)),
     ) {
-        let mut keys = KeyAllocator::new(true);
-        for _ in 0..taken {
-            keys.allocate().unwrap();
-        }
-        let (class_limit, holder_limit) = limits.unwrap_or((10_000, 10_000));
-        let classes = Sharing::new(SmallTable::new(class_limit), SmallTable::new(holder_limit));
-        let mut world = World {
-            classes, keys, regions: Vec::new(), freed: Vec::new(), taken, may_run_out: limits.is_some(),
-        };
-        for op in &ops {
-            world.run(op);
-            world.check();
-        }
+        agree(&ops, taken, limits);
     }
 }

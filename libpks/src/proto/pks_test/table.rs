@@ -23,7 +23,7 @@ macro_rules! scenarios {
 pub(in crate::proto) use scenarios;
 
 scenarios! {
-    "S1_defaults", true, 6, "every CPU has CR4.PKS and the default word, read by a thread that runs there",
+    "S1_defaults", true, 6, "every CPU has the bit of CR4 and the default word, read by a thread that runs there",
         "Linux PKS series V10, pks_test cmd 0";
     "S2_single", true, 14, "one key: no access, read-write and read-only, each read and written by a thread",
         "Linux PKS series V10, pks_test cmd 1; WD rows: V7 cmd 0";
@@ -57,7 +57,7 @@ scenarios! {
         "kvm-unit-tests x86/pks.c, row 6";
     "K7_no_access_read", true, 6, "AD: a read of a user page is done, a read of a supervisor page faults",
         "kvm-unit-tests x86/pks.c, row 7; Intel SDM vol. 3A, 4.6.2";
-    "P1_registers", true, 16, "CPUID, CR4.PKS and the MSR itself on every CPU, read in a thread's context",
+    "P1_registers", true, 16, "CPUID, CR4 and the register itself on every CPU, read in a thread's context",
         "Intel SDM vol. 2A, CPUID; vol. 3A, 4.6.2; Linux PKS series V8, cmd 0";
     "P2_every_cpu", true, 20, "the matrix with one key, by threads on every CPU",
         "Linux pks RFC v3, pks_test cmd 0";

@@ -76,7 +76,7 @@ fn session(seed: u64, workers: usize, spare: usize) {
         let closed: Vec<bool> = (0..model.regions.len())
             .map(|region| machine.regions.get(&region).is_some_and(|books| books.key == Pkey::KERNEL))
             .collect();
-        let observed = model.observe_closed(&before, &closed);
+        let observed = model.observe_closed(&before, &step, &closed);
         assert_eq!(observed, Ok(()), "seed {seed:#x}, step {number}: {step:?}, {closed:?}");
         machine.compare(&model);
         machine.nobody_exceeds_what_is_held();

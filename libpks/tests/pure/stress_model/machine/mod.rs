@@ -101,8 +101,12 @@ impl Machine {
     }
 
     fn set_holder(&mut self, region: usize, to: usize, rights: Rights) -> Result<(), Error> {
+        self.set_holders(region, &[(owner(to), rights)])
+    }
+
+    fn set_holders(&mut self, region: usize, edits: &[(Owner, Rights)]) -> Result<(), Error> {
         let books = self.regions.get_mut(&region).unwrap();
-        let change = self.classes.set_holder(&mut books.member, owner(to), Some(rights), &mut self.keys)?;
+        let change = self.classes.set_holders(&mut books.member, edits, &mut self.keys)?;
         if let Some(key) = change.new_key {
             books.key = key;
         }
@@ -127,14 +131,18 @@ impl Machine {
         if self.classes.rights(books.member.class(), owner(domain)) <= held {
             return;
         }
+        self.narrow_openings(region, domain, held);
+        if self.set_holder(region, domain, held).is_err() {
+            self.close(region, domain, held);
+        }
+    }
+
+    fn narrow_openings(&mut self, region: usize, domain: usize, held: Rights) {
         let threads = self.threads.iter_mut().filter(|(home, _)| *home == domain).map(|(_, list)| list);
         for opening in threads.chain([&mut self.globals[domain]]).flatten() {
             if opening.region == region {
                 opening.rights = opening.rights.min(held);
             }
-        }
-        if self.set_holder(region, domain, held).is_err() {
-            self.close(region, domain, held);
         }
     }
 
@@ -225,13 +233,22 @@ impl Machine {
             Give::ReadOnly => self.mint(from, cap, to, source.rights - CapRights::WRITE),
             Give::Move => {
                 let region = source.object.index as usize;
-                self.widen(region, to, source.rights)?;
+                self.shift(region, from, cap, to)?;
                 self.handles[cap] = self.caps.move_to(owner(from), self.handles[cap], owner(to), |_| {})?;
-                self.narrow(region, from);
-                self.narrow(region, to);
                 Ok(())
             }
         }
+    }
+
+    /// Makes the receiver of what is handed over a holder in its sender's place.
+    fn shift(&mut self, region: usize, from: usize, cap: usize, to: usize) -> Result<(), Error> {
+        let handle = self.handles[cap];
+        let source = *self.caps.lookup(owner(from), handle)?;
+        let keeps = self.caps.rights_without(owner(from), source.object, &[handle]).access();
+        let gains = (self.caps.rights_to(owner(to), source.object) | source.rights).access();
+        self.set_holders(region, &[(owner(from), keeps), (owner(to), gains)])?;
+        self.narrow_openings(region, from, keeps);
+        Ok(())
     }
 
     pub(super) fn lend(&mut self, cap: usize, to: usize, read_only: bool) -> Result<Loan, Error> {
