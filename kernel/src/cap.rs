@@ -70,7 +70,8 @@ impl Kernel {
         })
     }
 
-    /// Gives the first capability to a new object that is a part of another: it goes when `part_of` is revoked.
+    /// Gives the first capability to a new object that is a part of another: it goes when `part_of` is revoked, and has
+    /// no rights that `part_of` lacks.
     ///
     /// # Errors
     /// As [`Kernel::give_root`].
@@ -81,8 +82,10 @@ impl Kernel {
         object: ObjectId,
         rights: CapRights,
     ) -> Result<Handle, Error> {
-        let capability = Capability { object, rights, badge: 0 };
-        let inserted = self.caps.insert_below(owner, Handle::from_raw(part_of), capability);
+        let part_of = Handle::from_raw(part_of);
+        let whole = self.caps.lookup(owner, part_of).map_or(CapRights::empty(), |whole| whole.rights);
+        let capability = Capability { object, rights: rights & whole, badge: 0 };
+        let inserted = self.caps.insert_below(owner, part_of, capability);
         inserted.map_err(|error| {
             self.drop_reference(object);
             error.into()
@@ -108,21 +111,6 @@ impl Kernel {
         let minted = self.caps.mint(from, handle, to, rights, badge);
         self.settle(source.object, to, &minted);
         Ok(minted?)
-    }
-
-    /// Hands a capability over.
-    ///
-    /// # Errors
-    /// As [`Kernel::mint`].
-    pub(crate) fn hand_over(&mut self, from: Owner, handle: u64, to: Owner) -> Result<Handle, Error> {
-        let handle = Handle::from_raw(handle);
-        let source = *self.caps.lookup(from, handle)?;
-        self.widen(source.object, to, source.rights)?;
-        let moved = self.caps.move_to(from, handle, to, |_| {});
-        for owner in [from, to] {
-            self.narrow(source.object, owner);
-        }
-        Ok(moved?)
     }
 
     /// Lends a capability.
@@ -191,7 +179,7 @@ impl Kernel {
     }
 
     /// Before a domain gets a capability to a region: it becomes a holder.
-    pub(crate) fn widen(&mut self, object: ObjectId, to: Owner, rights: CapRights) -> Result<(), Error> {
+    fn widen(&mut self, object: ObjectId, to: Owner, rights: CapRights) -> Result<(), Error> {
         if object.kind != ObjectKind::Region {
             return Ok(());
         }
@@ -199,7 +187,7 @@ impl Kernel {
         let Some(books) = self.regions.get(region) else { return Err(Error::Gone) };
         let held = self.sharing.rights(books.member.class(), to);
         let wanted = (self.caps.rights_to(to, object) | rights).access();
-        if wanted > held { self.set_holder(region, to, wanted) } else { Ok(()) }
+        if wanted > held { self.set_holders(region, &[(to, wanted)]) } else { Ok(()) }
     }
 
     /// After a domain may have got a capability: counts it, or takes back what [`Kernel::widen`] did.
@@ -220,6 +208,10 @@ impl Kernel {
             ObjectKind::Region => self.narrow_holder(Ref::of(object), owner),
             ObjectKind::IrqLine => self.narrow_line(object, owner),
             ObjectKind::Notification => self.narrow_waiters(Ref::of(object), owner),
+            ObjectKind::Endpoint => self.narrow_server(Ref::of(object), owner),
+            ObjectKind::Thread => self.narrow_fault_hearer(Ref::of(object), owner),
+            ObjectKind::Domain => self.narrow_end_hearer(Ref::of(object), owner),
+            ObjectKind::KernelLog => self.narrow_log_drainer(object, owner),
             _ => {}
         }
     }

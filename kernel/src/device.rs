@@ -195,6 +195,9 @@ impl Kernel {
     pub(crate) fn line_interrupt(&mut self, vector: u64) {
         let line = vector.wrapping_sub(u64::from(VECTOR_LINES)) as usize;
         let Some((signal, _)) = self.lines.0.get(line).and_then(|books| books.bound) else { return };
+        if !self.is_heard(&signal) {
+            return self.unbind_line(line as u32);
+        }
         if self.io_apics.is_level(line as u8) {
             self.io_apics.set_masked(line as u8, true, 0);
         }

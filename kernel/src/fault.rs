@@ -12,6 +12,7 @@ use core::fmt::Write;
 use libpks::abi::fault::{BacktraceStep, FaultAccess, FaultKind, FaultReport};
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Name, layout, name};
+use libpks::cap::{CapRights, ObjectKind, Owner};
 use libpks::pkey::{Access, Pkrs};
 use libpks::table::Table;
 
@@ -78,9 +79,7 @@ impl Kernel {
         }
         let report = self.report(thread, claimed);
         let domain = self.seat(thread).domain;
-        let heard = self.threads[thread]
-            .on_fault
-            .filter(|signal| self.notifications.get(signal.notification).is_some());
+        let heard = self.threads[thread].on_fault.filter(|signal| self.is_heard(signal));
         let heard = heard.filter(|_| claimed.is_none());
         // It was asked for a domain's own threads. In a call they run another domain, whose fault is its supervisor's.
         let heard = heard.filter(|_| self.threads[thread].top.is_none());
@@ -97,6 +96,30 @@ impl Kernel {
         }
         self.domains[domain].fault = Some(number);
         self.doom(domain, DomainState::Faulted);
+    }
+
+    /// A domain has lost a capability to a thread. Without another one to manage it, it hears of its faults no more, and
+    /// one at which the thread stands because of that domain is one that nobody heard of.
+    pub(crate) fn narrow_fault_hearer(&mut self, at: Ref<Thread>, owner: Owner) {
+        let hearer = self.threads.get(at).and_then(|books| books.on_fault).map(|signal| signal.owner);
+        let object = at.object(ObjectKind::Thread);
+        if hearer != Some(owner) || self.caps.rights_to(owner, object).contains(CapRights::MANAGE) {
+            return;
+        }
+        let books = &mut self.threads[at];
+        books.on_fault = None;
+        let domain = books.home.domain;
+        if books.state == State::Faulted
+            && let Some(number) = books.fault
+        {
+            if let Some(report) = self.faults.get(number) {
+                print(report);
+            }
+            if let Some(books) = self.domains.get_mut(domain) {
+                books.fault = Some(number);
+            }
+            self.doom(domain, DomainState::Faulted);
+        }
     }
 
     /// Whether a key fault came of a change that was under way on another CPU: pages had their new key before this CPU

@@ -2,28 +2,37 @@
 
 use crate::arch::record::{RFLAGS_START, Record};
 use crate::device::{ALL_LINES, PortRange};
-use crate::domain::{Domain, Quota};
+use crate::domain::{Domain, DomainRequest, Quota, Warden};
 use crate::mem;
 use crate::object::Ref;
 use crate::sched::CpuBooks;
 use crate::state::Kernel;
-use crate::thread::{Seat, Thread, ThreadRequest};
+use crate::thread::{Seat, Thread};
 use core::fmt::Write;
-use libpks::abi::inspect::DomainState;
 use libpks::abi::start::{NamedCap, StartInfo};
-use libpks::abi::{Error, Name, layout, name};
+use libpks::abi::{Error, Name, name};
+use libpks::budget::{Budget, OVERRUN_DEFAULT_NS, Share};
 use libpks::cap::{CapRights, Capability, ObjectId, ObjectKind, Owner};
-use libpks::manifest_head::{Head, INIT, Reader};
+use libpks::manifest_head::{Head, INIT, Reader, RestartPolicy};
 use libpks::pkey::Pkrs;
 use libpks::table::Table;
 
 /// Frames that stay with the kernel, for page tables and its own objects: a sixteenth, at least 4 MiB.
 const KERNEL_SHARE: u64 = 16;
 const KERNEL_LEAST: u64 = 4 << 20;
+/// The region in which `init` keeps what the next one is to know.
+const HEIRLOOM_BYTES: u64 = 128 << 10;
 /// The boot module with the manifest.
 const MANIFEST: &str = "manifest";
 /// What `init` gets where no manifest says: enough to say what is wrong.
-const WITHOUT_MANIFEST: Head = Head { priority: 255, memory_bytes: 4 << 20, stack_bytes: 64 << 10 };
+const WITHOUT_MANIFEST: Head = Head {
+    priority: 255,
+    memory_bytes: 4 << 20,
+    stack_bytes: 64 << 10,
+    budget: Budget::DEFAULT,
+    overrun_ns: OVERRUN_DEFAULT_NS,
+    restart: RestartPolicy::Stop,
+};
 
 /// What a CPU does that has nothing to do: waits for an interrupt, in a domain that may touch nothing.
 #[unsafe(naked)]
@@ -57,20 +66,17 @@ impl Kernel {
         let head = self.manifest_head();
         let free = mem::with(|memory| memory.frames.free_count()) * mem::PAGE;
         let share = (free / KERNEL_SHARE).max(KERNEL_LEAST);
-        let root = self.quotas.insert(Quota { free_bytes: free.saturating_sub(share) })?;
-        let init = self.create_domain(INIT, module, root, head.memory_bytes, head.priority)?;
+        let root =
+            self.quotas.insert(Quota { free_bytes: free.saturating_sub(share), free_share: Share::TOTAL })?;
+        let Head { priority, memory_bytes, budget, overrun_ns, .. } = head;
+        let request =
+            DomainRequest { name: INIT, quota: root, bytes: memory_bytes, priority, budget, overrun_ns };
+        let init = self.create_domain(module, &request)?;
         // The kernel itself keeps one reference: nobody else could stop it.
         self.domains[init].refs = 1;
         let info = self.endow(init, root)?;
-        let (entry, priority, stack_bytes) = (self.domains[init].entry, head.priority, head.stack_bytes);
-        let mut room = [0; layout::IPC_BUFFER_BYTES];
-        let bytes = libpks::wire::encode(&info, &mut room).map_err(|_| Error::TooLarge)?;
-        let request = ThreadRequest { entry, argument: bytes as u64, stack_bytes, priority };
-        let thread = self.create_thread(init, request)?;
-        self.write_buffer(&self.threads[thread].home, &room[..bytes]);
-        self.domains[init].state = DomainState::Running;
-        self.make_ready(thread);
-        Ok(())
+        self.warden = Some(Warden::new(init, info));
+        self.start_warden()
     }
 
     fn module_named(&self, name: &str) -> Option<usize> {
@@ -83,7 +89,7 @@ impl Kernel {
     }
 
     /// What the manifest gives to `init`. A manifest that is missing or malformed is for `init` to report.
-    fn manifest_head(&self) -> Head {
+    pub(crate) fn manifest_head(&self) -> Head {
         self.manifest().and_then(|manifest| manifest.head()).unwrap_or(WITHOUT_MANIFEST)
     }
 
@@ -102,8 +108,12 @@ impl Kernel {
             ("ports", ports.object(ObjectKind::IoPorts)),
             ("irqs", ObjectId { kind: ObjectKind::IrqLine, index: ALL_LINES, generation: 1 }),
         ];
-        let mut info =
-            StartInfo { name: name("init"), args: heapless::String::new(), caps: heapless::Vec::new() };
+        let mut info = StartInfo {
+            name: name("init"),
+            args: heapless::String::new(),
+            restarts: 0,
+            caps: heapless::Vec::new(),
+        };
         info.args.push_str(&self.boot.command_line).map_err(|_| Error::TooLarge)?;
         let modules = self.boot.modules.iter().enumerate().map(|(n, module)| {
             let mut text = Name::new();
@@ -116,6 +126,9 @@ impl Kernel {
             let named = NamedCap { name: text, handle: handle.raw() };
             info.caps.push(named).map_err(|_| Error::LimitReached)?;
         }
+        let (heirloom, _) = self.create_region(init, HEIRLOOM_BYTES, None)?;
+        let named = NamedCap { name: name("heirloom"), handle: heirloom.raw() };
+        info.caps.push(named).map_err(|_| Error::LimitReached)?;
         Ok(info)
     }
 }

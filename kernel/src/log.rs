@@ -10,6 +10,9 @@ use spin::Mutex;
 /// Bytes that are kept.
 const RING_BYTES: usize = 64 * 1024;
 
+/// Bytes that the kernel sends at most of what a reader has left: the port is slow, and nobody else runs meanwhile.
+const LEFT_BYTES: u64 = 4096;
+
 struct Ring {
     bytes: [u8; RING_BYTES],
     /// Bytes ever written; the next goes to this position modulo the size.
@@ -60,6 +63,15 @@ pub(crate) fn line(source: &str, text: fmt::Arguments<'_>) {
     let _ = writeln!(ring, "[{:5}.{:03}] {source:<8} {text}", ms / 1000, ms % 1000);
 }
 
+/// Text of a domain, in which no control character makes it look like lines of others.
+pub(crate) struct Harmless<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| f.write_char(if c.is_control() { ' ' } else { c }))
+    }
+}
+
 /// Begins to log.
 pub(crate) fn start() {
     uart::start();
@@ -69,6 +81,10 @@ pub(crate) fn start() {
 
 /// Somebody drains the log from now on, or (`false`) nobody does any more and the kernel sends its lines itself.
 pub(crate) fn set_drained(drained: bool) {
+    if !drained {
+        // Whoever drained it may have left the port in the middle of anything.
+        uart::start();
+    }
     DIRECT.store(!drained, Ordering::Relaxed);
 }
 
@@ -90,6 +106,15 @@ pub(crate) fn read(position: u64, to: &mut [u8]) -> Read {
         *byte = ring.bytes[((from + n as u64) % RING_BYTES as u64) as usize];
     }
     Read { from, bytes }
+}
+
+/// What is left to be read from a position on goes to the serial port, the last [`LEFT_BYTES`] of it.
+pub(crate) fn send_rest(position: u64) {
+    let ring = RING.lock();
+    let from = position.max(ring.written.saturating_sub(LEFT_BYTES));
+    for at in from..ring.written {
+        uart::send(&[ring.bytes[(at % RING_BYTES as u64) as usize]]);
+    }
 }
 
 /// Bytes ever written.

@@ -17,6 +17,7 @@ mod lock;
 mod log;
 mod mem;
 mod object;
+mod places;
 mod region;
 mod rights;
 mod sched;
@@ -28,6 +29,7 @@ mod thread;
 mod tlb;
 mod trap;
 
+use arch::protection::{self, Protection};
 use arch::{acpi, apic, clock, cpu, idt, insn, ioapic, start};
 use boot::Boot;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -79,11 +81,6 @@ pub(crate) fn roots() -> &'static [u64] {
     BRINGUP.get().map_or(&[], |bringup| &bringup.roots)
 }
 
-/// Whether the CPUs have PKS, for code that runs without the kernel's lock.
-pub(crate) fn has_pks() -> bool {
-    BRINGUP.get().is_some_and(|bringup| bringup.features.pks)
-}
-
 /// Where the loader enters, on its own page tables and stack.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".init.text")]
@@ -95,9 +92,11 @@ extern "C" fn kernel_start() -> ! {
     if !cpu::can_forbid_execution(features) {
         give_up(format_args!("this CPU cannot forbid execution (no NX)"));
     }
-    if !features.pks {
+    let protection = protection::choose(features, &boot.command_line);
+    let protection = protection.unwrap_or_else(|error| give_up(format_args!("{error}")));
+    if let Some(instructions) = protection.instructions() {
         // SAFETY: still on the loader's page tables, before any other CPU runs.
-        unsafe { mem::bringup::remove_pkrs_accesses(&boot) };
+        unsafe { mem::bringup::fit_pkrs_accesses(&boot, instructions) };
     }
     // SAFETY: the loader's page tables are in force, nothing else runs.
     let roots = unsafe {
@@ -123,9 +122,10 @@ fn set_up_this_cpu(number: usize) {
         give_up(format_args!("CPU {number} has other features than the first"));
     }
     // SAFETY: this CPU runs on its own root and comes here once.
-    if let Err(error) = unsafe { start::set_up_cpu(roots[number], *features) } {
+    if let Err(error) = unsafe { start::set_up_cpu(roots[number], *features, protection::in_force()) } {
         give_up(format_args!("CPU {number}: {error}"));
     }
+    arch::registers::record();
 }
 
 /// The bootstrap CPU, on the kernel's own page tables.
@@ -135,8 +135,8 @@ extern "C" fn first_cpu_main() -> ! {
     // SAFETY: this CPU has just loaded the root that `build` made.
     unsafe { mem::bringup::leave_loader_map() };
     set_up_this_cpu(0);
-    let Bringup { boot, features, .. } = bringup();
-    report(boot, *features);
+    let Bringup { boot, .. } = bringup();
+    report(boot);
     let platform = acpi::read(boot.rsdp);
     start_apic();
     start_clock();
@@ -151,7 +151,7 @@ extern "C" fn first_cpu_main() -> ! {
     if !platform.has_tables {
         ::log::warn!(target: "acpi", "no tables: the usual PC is assumed, and it cannot be turned off");
     }
-    let kernel = state::Kernel::new(boot, features.pks, io_apics, platform.soft_off);
+    let kernel = state::Kernel::new(boot, io_apics, platform.soft_off);
     // SAFETY: the other CPUs wait for `GO`.
     unsafe { lock::install(kernel) };
     finish_bringup()
@@ -196,15 +196,18 @@ fn run_first_domain() -> ! {
     unsafe { arch::entry::enter() }
 }
 
-fn report(boot: &Boot, features: cpu::Features) {
+fn report(boot: &Boot) {
     ::log::info!(target: "boot", "loaded by {}, command line \"{}\"", boot.loader, boot.command_line);
     let mib = mem::with(|memory| memory.frames_total) / 256;
     ::log::info!(target: "mem", "{mib} MiB, {} paging levels, own page tables", boot.levels);
     mem::translations::announce();
-    if features.pks {
-        ::log::info!(target: "pks", "CR4.PKS on, 16 keys, PKRS {}", libpks::pkey::Pkrs::DEFAULT);
-    } else {
-        ::log::warn!(target: "pks", "this CPU has no protection keys for supervisor pages; isolation: NONE");
+    let word = libpks::pkey::Pkrs::DEFAULT;
+    match protection::in_force() {
+        Protection::Pks => ::log::info!(target: "pks", "CR4.PKS on, 16 keys, PKRS {word}"),
+        Protection::Pku => {
+            ::log::info!(target: "pks", "CR4.PKE on, 16 keys, PKRU {word}: user keys, in ring 0")
+        }
+        Protection::None => ::log::warn!(target: "pks", "no protection keys; isolation: NONE"),
     }
     if boot.cpus_left_out > 0 {
         ::log::warn!(target: "boot", "{} CPUs are left parked: the kernel keeps {}", boot.cpus_left_out, boot::MAX_CPUS);
@@ -226,9 +229,8 @@ fn start_apic() {
 
 #[unsafe(link_section = ".init.text")]
 fn start_clock() {
-    let mut count = 0;
-    let (measured, ns) = clock::measure(apic::start_count, || count = apic::current_count());
-    apic::end_count(ns, count);
+    let measured = clock::measure();
+    apic::measure_timer();
     if !measured.by_pit {
         ::log::warn!(target: "time", "no PIT to measure the clock with; 1 GHz is assumed");
     }

@@ -94,6 +94,18 @@ impl<T> Objects<T> {
         self.0.id_at(number).map(|id| Ref(id, PhantomData))
     }
 
+    /// The object at an address that the kernel has from a reference to it.
+    pub(crate) fn at_address(&self, address: u64) -> Option<Ref<T>> {
+        let first = self.0.table().address_of(0);
+        let number = u32::try_from(address.checked_sub(first)? / size_of::<Slot<T>>() as u64).ok()?;
+        self.at_number(number)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.0.len()
+    }
+
     /// Numbers are below this.
     pub(crate) fn capacity(&self) -> u32 {
         self.0.capacity()

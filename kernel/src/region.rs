@@ -1,6 +1,7 @@
 //! Regions: memory at one address for everybody, under the key of its sharing class; and the keys that were taken from
 //! the pool.
 
+use crate::arch::protection;
 use crate::domain::{Domain, Payer};
 use crate::mem::{self, Mapping, PAGE, translations};
 use crate::object::Ref;
@@ -146,7 +147,7 @@ impl Kernel {
 
     /// The key for the pages of a region that gets mapped. Without PKS there is only the open one.
     fn map_class(&mut self, member: &mut Member) -> Result<Pkey, Error> {
-        if !self.pks {
+        if !protection::in_force().has_keys() {
             return Ok(Pkey::OPEN);
         }
         let key = self.sharing.map(member, &mut self.keys)?;
@@ -299,20 +300,19 @@ impl Kernel {
         Ok(())
     }
 
-    /// A domain holds a region with at most these rights from now on; the region may change its class and its key.
-    /// Rights words follow.
+    /// These domains, each named once, hold a region with at most these rights from now on; the region may change its
+    /// class and its key. Rights words follow.
     ///
     /// # Errors
     /// `KeysExhausted` if its new class needs a key and there is none; `Busy` for a region under a pooled key that
     /// others are under; `OutOfMemory`. Nothing was changed then.
-    pub(crate) fn set_holder(
+    pub(crate) fn set_holders(
         &mut self,
         region: Ref<Region>,
-        owner: Owner,
-        rights: Rights,
+        holders: &[(Owner, Rights)],
     ) -> Result<(), Error> {
         let member = &mut self.regions[region].member;
-        let change = self.sharing.set_holder(member, owner, Some(rights), &mut self.keys)?;
+        let change = self.sharing.set_holders(member, holders, &mut self.keys)?;
         translations::note_keys(&self.keys);
         if let Some(key) = change.new_key {
             self.retag(region, key);
@@ -334,7 +334,7 @@ impl Kernel {
             return;
         }
         self.narrow_openings(region, owner, rights);
-        if self.set_holder(region, owner, rights).is_ok() {
+        if self.set_holders(region, &[(owner, rights)]).is_ok() {
             return;
         }
         let address = self.regions[region].address;

@@ -3,6 +3,7 @@
 //! A rights word is never edited in place and never restored from memory: it is derived from the books, again after
 //! every change of them.
 
+use crate::arch::protection;
 use crate::domain::Domain;
 use crate::mem::translations;
 use crate::object::Ref;
@@ -56,7 +57,7 @@ impl Kernel {
         if rights > self.sharing.rights(member.class(), Owner(domain.number())) {
             return Err(Error::RightsExceeded);
         }
-        if self.pks && !member.is_mapped() {
+        if protection::in_force().has_keys() && !member.is_mapped() {
             let key = self.sharing.map(member, &mut self.keys)?;
             translations::note_keys(&self.keys);
             self.retag(region, key);

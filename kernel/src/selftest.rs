@@ -4,18 +4,26 @@
 //! but registers and that one address; its fault arrives as a trap inside the kernel and is mended here. That text
 //! writes PKRS and CR0 without a check, so it lies in the vault, where no domain can jump to it ([`in_vault`]).
 
+/// The write of PKRS, listed in a table of the vault's own: nobody else knows of these.
+macro_rules! write_pkrs {
+    () => {
+        pkrs_write!(".vault_pkrs_writes")
+    };
+}
+
+mod kill;
 mod leaf;
 mod nest;
 mod probe;
 mod tamper;
 
+use crate::arch::protection::{self, IA32_PKRS, live_pkrs, pkrs_number, pkrs_read, pkrs_write};
 use crate::arch::record::Record;
 use crate::arch::{apic, insn, power, window};
-use crate::mem::{self, Mapping, USER_TEST_PAGE};
+use crate::mem::{self, Mapping, UNKEYED_TEST_PAGE};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
-use crate::trap::live_pkrs;
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use libpks::abi::Error;
@@ -36,43 +44,44 @@ struct Outcome {
 /// NMIs that this CPU has handled, and PKRS in the last handler.
 static NMIS: AtomicU64 = AtomicU64::new(0);
 static NMI_PKRS: AtomicU32 = AtomicU32::new(0);
-/// Whether an NMI is expected, so that PKRS may be read in its handler (only CPUs with PKS have it).
+/// Whether an NMI is expected, so that PKRS may be read in its handler (only CPUs with keys have it).
 static NMI_WATCHED: AtomicU32 = AtomicU32::new(0);
 
 /// Called for every NMI.
 pub(crate) fn note_nmi() {
     if NMI_WATCHED.load(Ordering::SeqCst) != 0 {
-        NMI_PKRS.store(live_pkrs(true).raw(), Ordering::SeqCst);
+        NMI_PKRS.store(live_pkrs().raw(), Ordering::SeqCst);
     }
     NMIS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Writes the low and high half to IA32_PKRS and reads it back, then writes the kernel's word. Gives the value read;
+/// Writes the low and high half to PKRS and reads it back, then writes the kernel's word. Gives the value read;
 /// #GP is mended.
 ///
 /// # Safety
-/// PKS is on; interrupts are off.
+/// Keys are on; interrupts are off.
 #[unsafe(naked)]
 #[unsafe(link_section = ".selftest.text")]
 unsafe extern "C" fn write_pkrs_raw(low: u32, high: u32) -> u64 {
     naked_asm!(
         "mov eax, edi",
         "mov edx, esi",
-        "mov ecx, {pkrs}",
-        "2: wrmsr",
+        pkrs_number!("mov ecx, {pkrs}"),
+        "2:",
+        write_pkrs!(),
         "3:",
-        "mov ecx, {pkrs}",
-        "rdmsr",
+        pkrs_number!("mov ecx, {pkrs}"),
+        pkrs_read!(".vault_pkrs_reads"),
         "mov esi, eax",
         "mov eax, {kernel}",
         "xor edx, edx",
-        "wrmsr",
+        write_pkrs!(),
         "mov rax, rsi",
         "ret",
         ".pushsection .fixups,\"a\"",
         ".quad 2b, 3b",
         ".popsection",
-        pkrs = const crate::arch::entry::IA32_PKRS,
+        pkrs = const IA32_PKRS,
         kernel = const Pkrs::KERNEL.raw(),
     )
 }
@@ -124,7 +133,7 @@ fn retry_over_nmis(access_fn: impl Fn() -> Outcome) -> Outcome {
     }
 }
 
-/// A rights word under which the kernel can come back: it runs on its own stack, and its trap slots have key 0.
+/// A rights word of the kind that is ever in force: none closes key 0.
 ///
 /// # Errors
 /// `InvalidArgument`.
@@ -155,7 +164,7 @@ impl Kernel {
     /// An operation of the SelfTest capability; the caller has been found to hold it.
     ///
     /// # Errors
-    /// `InvalidArgument`, `KeysUnsupported` for what needs PKS, `NotFound`, `Unsupported`.
+    /// `InvalidArgument`, `KeysUnsupported` for what needs keys, `NotFound`, `Unsupported`.
     pub(crate) fn selftest(
         &mut self,
         thread: Ref<Thread>,
@@ -170,13 +179,14 @@ impl Kernel {
             SelfTestOp::SetLeafKey => self.set_leaf_key(args[0], args[1]),
             SelfTestOp::SetWord => self.set_word(thread, args[0]),
             SelfTestOp::ReadPkrs => self.read_pkrs_of(thread, args[0]),
-            SelfTestOp::UserPage => self.user_page(args[0] != 0, args[1]),
+            SelfTestOp::UnkeyedPage => self.unkeyed_page(args[0] != 0, args[1]),
             SelfTestOp::WalkPageTable => self.walk_page_table(args[0]),
             SelfTestOp::NestedTrap => self.nested_trap(args),
             SelfTestOp::Overflow => self.overflow(args[0]),
             SelfTestOp::WritePkrsRaw => self.write_raw(args[0], args[1]),
             SelfTestOp::Counters => self.counters(args[0]),
             SelfTestOp::Nmi => self.nmi(args[0]),
+            SelfTestOp::Kill => self.kill_domain(args[0]),
             SelfTestOp::Audit => {
                 let audit = mem::audit::run(self, crate::roots());
                 Ok([audit.pages, audit.broken, 0, 0, 0, 0, 0, 0])
@@ -188,13 +198,13 @@ impl Kernel {
         }
     }
 
-    fn need_pks(&self) -> Result<(), Error> {
-        if self.pks { Ok(()) } else { Err(Error::KeysUnsupported) }
+    fn need_keys(&self) -> Result<(), Error> {
+        if protection::in_force().has_keys() { Ok(()) } else { Err(Error::KeysUnsupported) }
     }
 
     /// The word of the domain that a CPU runs, as its records have it; the live word in the kernel; CR4.
     fn read_pkrs_of(&mut self, thread: Ref<Thread>, cpu: u64) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
+        self.need_keys()?;
         let here = window::cpu();
         if cpu != here as u64 {
             return if cpu < u64::from(self.cpus.len()) {
@@ -207,7 +217,7 @@ impl Kernel {
         let books = self.seat(thread).word;
         Ok([
             u64::from(recorded.raw()),
-            u64::from(live_pkrs(true).raw()),
+            u64::from(live_pkrs().raw()),
             insn::read_cr4(),
             u64::from(books.raw()),
             0,
@@ -217,32 +227,32 @@ impl Kernel {
         ])
     }
 
-    fn user_page(&mut self, map: bool, key: u64) -> Result<[u64; 8], Error> {
+    fn unkeyed_page(&mut self, map: bool, key: u64) -> Result<[u64; 8], Error> {
         let key = u8::try_from(key).ok().and_then(Pkey::new).ok_or(Error::InvalidArgument)?;
         if map {
-            self.map_fresh_page(USER_TEST_PAGE, Mapping::data(key))?;
+            self.map_fresh_page(UNKEYED_TEST_PAGE, Mapping { unkeyed: true, ..Mapping::data(key) })?;
         } else {
-            self.unmap_range(USER_TEST_PAGE, 1);
+            self.unmap_range(UNKEYED_TEST_PAGE, 1);
         }
-        Ok([USER_TEST_PAGE, 0, 0, 0, 0, 0, 0, 0])
+        Ok([UNKEYED_TEST_PAGE, 0, 0, 0, 0, 0, 0, 0])
     }
 
     fn walk_page_table(&mut self, address: u64) -> Result<[u64; 8], Error> {
         let leaf = mem::with(|memory| memory.tables.walk(address)).ok_or(Error::NotFound)?;
-        Ok([leaf.entry, u64::from(leaf.level), u64::from(leaf.user), 0, 0, 0, 0, 0])
+        Ok([leaf.entry, u64::from(leaf.level), u64::from(!leaf.is_keyed()), 0, 0, 0, 0, 0])
     }
 
     fn write_raw(&mut self, low: u64, high: u64) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
+        self.need_keys()?;
         // Key 0 and the kernel's own must stay open for the routine to come back.
         if low & 0xf != 0 {
             return Err(Error::InvalidArgument);
         }
         *MENDED.lock() = Outcome::default();
-        // SAFETY: PKS is on, interrupts are off; #GP is mended.
+        // SAFETY: keys are on, interrupts are off; #GP is mended.
         let read = in_vault(write_pkrs_raw as WriteRaw, |write| unsafe { write(low as u32, high as u32) });
         let mended = *MENDED.lock();
-        Ok([mended.faulted, read, u64::from(live_pkrs(true).raw()), 0, 0, 0, 0, 0])
+        Ok([mended.faulted, read, u64::from(live_pkrs().raw()), 0, 0, 0, 0, 0])
     }
 
     fn counters(&mut self, cpu: u64) -> Result<[u64; 8], Error> {
@@ -253,7 +263,7 @@ impl Kernel {
 
     /// An NMI to a CPU, and its end.
     fn nmi(&mut self, cpu: u64) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
+        self.need_keys()?;
         let cpu = u32::try_from(cpu).map_err(|_| Error::InvalidArgument)?;
         let apic_id = self.cpus.get(cpu).ok_or(Error::InvalidArgument)?.apic_id;
         let before = NMIS.load(Ordering::SeqCst);
@@ -264,6 +274,6 @@ impl Kernel {
         }
         NMI_WATCHED.store(0, Ordering::SeqCst);
         let inner = NMI_PKRS.load(Ordering::SeqCst);
-        Ok([u64::from(inner), u64::from(live_pkrs(true).raw()), 0, 0, 0, 0, 0, 0])
+        Ok([u64::from(inner), u64::from(live_pkrs().raw()), 0, 0, 0, 0, 0, 0])
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::arch::acpi::SoftOff;
 use crate::arch::ioapic::IoApics;
+use crate::arch::protection;
 use crate::boot::{Boot, MAX_MODULES};
 use crate::device::{Lines, PortRange};
-use crate::domain::{Domain, Quota};
+use crate::domain::{Domain, Quota, Warden};
 use crate::fault::Faults;
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
 use crate::mem::ReservedTable;
@@ -23,12 +24,12 @@ pub(crate) struct Kernel {
     pub(crate) boot: &'static Boot,
     /// Boot modules whose image has been checked and may be loaded.
     pub(crate) passed_images: [bool; MAX_MODULES],
-    /// Whether the CPUs have PKS.
-    pub(crate) pks: bool,
     pub(crate) caps: CapTable<ReservedTable<Slot<Node>>, ReservedTable<Space>>,
     pub(crate) sharing: Sharing<ReservedTable<Slot<Class>>, ReservedTable<Slot<Holder>>>,
     pub(crate) keys: KeyAllocator,
     pub(crate) domains: Objects<Domain>,
+    /// `init`, and what it takes to start it again.
+    pub(crate) warden: Option<Warden>,
     /// The first of the domains that end when this event is over.
     pub(crate) doomed: Option<Ref<Domain>>,
     pub(crate) threads: Objects<Thread>,
@@ -45,6 +46,8 @@ pub(crate) struct Kernel {
     pub(crate) cpus: ReservedTable<CpuBooks>,
     /// The thread with the next deadline.
     pub(crate) timers: Option<Ref<Thread>>,
+    /// The domain without a budget that gets its next one first.
+    pub(crate) depleted: Option<Ref<Domain>>,
     pub(crate) faults: Faults,
     pub(crate) lines: Lines,
     pub(crate) io_apics: IoApics,
@@ -52,6 +55,8 @@ pub(crate) struct Kernel {
     pub(crate) log_reader: Option<Signal>,
     /// The domain that drains the log.
     pub(crate) log_drainer: Option<Ref<Domain>>,
+    /// Bytes of the log that it has read.
+    pub(crate) log_drained: u64,
     /// Bytes of the log that the reader was told of.
     pub(crate) log_told: u64,
     /// The region with the lowest address.
@@ -60,20 +65,15 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// The kernel at the end of bring-up, without domains.
-    pub(crate) fn new(
-        boot: &'static Boot,
-        pks: bool,
-        io_apics: IoApics,
-        soft_off: Option<SoftOff>,
-    ) -> Kernel {
+    pub(crate) fn new(boot: &'static Boot, io_apics: IoApics, soft_off: Option<SoftOff>) -> Kernel {
         Kernel {
             boot,
             passed_images: [false; MAX_MODULES],
-            pks,
             caps: CapTable::new(ReservedTable::new(), ReservedTable::new()),
             sharing: Sharing::new(ReservedTable::new(), ReservedTable::new()),
-            keys: KeyAllocator::new(pks),
+            keys: KeyAllocator::new(protection::in_force().has_keys()),
             domains: Objects::new(),
+            warden: None,
             doomed: None,
             threads: Objects::new(),
             spare_threads: 0,
@@ -87,12 +87,14 @@ impl Kernel {
             quotas: Objects::new(),
             cpus: ReservedTable::new(),
             timers: None,
+            depleted: None,
             faults: Faults::new(),
             lines: Lines::default(),
             io_apics,
             soft_off,
             log_reader: None,
             log_drainer: None,
+            log_drained: 0,
             log_told: 0,
             first_region: None,
         }

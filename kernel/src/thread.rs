@@ -5,6 +5,7 @@ use crate::domain::{Domain, Payer};
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
 use crate::object::Ref;
 use crate::rights::Opening;
+use crate::sched::Level;
 use crate::state::Kernel;
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, layout};
@@ -32,11 +33,16 @@ pub(crate) struct Links {
     pub(crate) previous: Option<Ref<Thread>>,
 }
 
-/// A queue of threads, linked through [`Thread::links`]: a thread is in one at most.
+/// A queue of threads, linked through [`Thread::links`]: a thread is in one of those at most.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Queue {
     pub(crate) head: Option<Ref<Thread>>,
     pub(crate) tail: Option<Ref<Thread>>,
+}
+
+impl Queue {
+    /// Nobody.
+    pub(crate) const EMPTY: Queue = Queue { head: None, tail: None };
 }
 
 /// What a thread does.
@@ -81,13 +87,19 @@ pub(crate) struct Thread {
     pub(crate) depth: u8,
     pub(crate) state: State,
     pub(crate) record: Record,
-    /// Its own, or one that was lent to it.
+    /// Its own priority, which counts as long as there is a budget for it.
     pub(crate) priority: u8,
-    pub(crate) base_priority: u8,
+    /// What those who wait for a call that it is in lend it.
+    pub(crate) lent: Level,
+    /// How urgent it was when it got into the queue in which it is, or was last.
+    pub(crate) queued: Level,
     /// The CPU on which it runs or ran last.
     pub(crate) cpu: usize,
     pub(crate) bound: Option<usize>,
     pub(crate) links: Links,
+    /// Whether its domain remembers it as one that waits for a budget, and its neighbours there.
+    pub(crate) held_back: bool,
+    pub(crate) held_back_links: Links,
     /// Nanoseconds since boot; 0 for none. While it is not 0 the thread is in the timer list.
     pub(crate) deadline: u64,
     pub(crate) timer: Links,
@@ -115,10 +127,13 @@ impl Thread {
             state: State::Ended,
             record,
             priority,
-            base_priority: priority,
+            lent: Level::BACKGROUND,
+            queued: Level::BACKGROUND,
             cpu: 0,
             bound: None,
             links: Links::default(),
+            held_back: false,
+            held_back_links: Links::default(),
             deadline: 0,
             timer: Links::default(),
             joiners: Queue::default(),

@@ -5,13 +5,12 @@
 
 use crate::arch::machine_check::{self, MACHINE_CHECK};
 use crate::arch::record::{Record, VECTOR_BAD, VECTOR_CALL, VECTOR_REPLY, VECTOR_SYSCALL};
-use crate::arch::{apic, cpu, entry, insn, window};
+use crate::arch::{apic, clock, entry, insn, protection, registers, window};
 use crate::mem::translations;
 use crate::selftest;
 use crate::state::Kernel;
 use crate::{lock, stop};
 use libpks::abi::fault::FaultKind;
-use libpks::pkey::Pkrs;
 
 /// Flags that an interrupted domain gets back: the arithmetic ones, direction, and identification.
 const FLAGS_KEPT: u64 = 0x0020_0cd5;
@@ -81,7 +80,7 @@ pub(crate) unsafe extern "C" fn kernel_nmi(record: *mut Record) -> u64 {
         return 0;
     }
     let in_entry_text = entry::is_entry_text(record.rip);
-    if is_unexplained(record, crate::has_pks()) {
+    if is_unexplained(record) {
         return 2;
     }
     // Returning to entry code the frame's interrupt flag stays; elsewhere interrupts are on, so that an NMI brings a
@@ -92,17 +91,25 @@ pub(crate) unsafe extern "C" fn kernel_nmi(record: *mut Record) -> u64 {
 }
 
 /// Whether the PKRS at entry is neither what this CPU's last exit wrote nor what entry code may have written since.
-/// What RDMSR read at entry is evidence against the current thread at most; it is never restored.
-fn is_unexplained(record: &Record, pks: bool) -> bool {
-    pks && record.pkrs != u64::from(window::cell().raw()) && !entry::is_entry_text(record.rip)
+/// What was read at entry is evidence against the current thread at most; it is never restored.
+fn is_unexplained(record: &Record) -> bool {
+    protection::in_force().has_keys()
+        && record.pkrs != u64::from(window::cell().raw())
+        && !entry::is_entry_text(record.rip)
 }
 
 impl Kernel {
     fn event(&mut self, record: &mut Record) {
+        // Whoever was in entry text may come from one of its writes of a register, by a failed check or by a trap that
+        // was arranged to come before it. First of all: the time may be wrong, and the APIC off.
+        let came_from_a_write =
+            (record.vector == VECTOR_BAD || entry::is_entry_text(record.rip)) && registers::put_right();
+        self.settle_passages();
         let own = window::cpu();
         let books = self.cpu(own);
-        books.entries += 1;
-        books.pkrs_writes += 2;
+        let ways = 1 + core::mem::take(&mut books.passage.ways);
+        books.entries += ways;
+        books.pkrs_writes += 2 * ways;
         let (current, evicted) = (books.current, core::mem::take(&mut books.evicted));
         if !evicted && record.vector != VECTOR_BAD {
             self.threads[current].record = *record;
@@ -111,25 +118,29 @@ impl Kernel {
                 self.threads[current].record.rip = gate;
             }
         }
-        self.expire_deadlines();
+        let now = clock::now_ns();
+        self.charge_own_time(own, now);
+        self.renew_budgets(now);
+        self.expire_deadlines(now);
         if let vector @ 0x20..0x100 = record.vector {
-            self.interrupt(vector);
+            self.interrupt(vector, now);
         }
         match record.vector {
-            // A failed check may have come too late for a register, whoever answers for it.
-            VECTOR_BAD if evicted => cpu::restore_registers(),
             _ if evicted => {}
+            // Here an interrupt came before the check, which will not be made any more.
+            0..0x100 if came_from_a_write => {
+                self.fault(current, Some((FaultKind::GateAbuse, "wrote a register of the kernel's")));
+            }
             // A word that no exit of this CPU wrote was come by in no honest way.
-            0..0x100 if is_unexplained(record, self.pks) => {
+            0..0x100 if is_unexplained(record) => {
                 let text = "ran under a PKRS that the kernel did not write";
                 self.fault(current, Some((FaultKind::GateAbuse, text)));
             }
-            0x20..0x100 => {}
+            0x20..0x100 => self.end_if_hung(current),
             VECTOR_CALL => self.call(current),
             VECTOR_REPLY => self.reply(current),
             VECTOR_SYSCALL => self.syscall(current),
             VECTOR_BAD => {
-                cpu::restore_registers();
                 self.threads[current].record.vector = VECTOR_BAD;
                 self.fault(current, None);
             }
@@ -149,22 +160,25 @@ impl Kernel {
         *record = self.threads[next].record;
         window::scrub_nmi_slot();
         self.cpu(window::cpu()).evicted = false;
+        self.arm_passage(next);
         translations::leaving(word);
     }
 
     /// The first time that a CPU leaves the kernel.
     pub(crate) fn enter_first(&mut self) {
+        self.settle_passages();
+        self.open_passage();
         // SAFETY: this CPU's own record; nothing was interrupted yet.
         self.leave_to_next(unsafe { &mut *(window::RECORD as *mut Record) });
     }
 
     /// On its own: a short `event` has short jumps, whose displacements the text's scan has nothing to say of.
     #[inline(never)]
-    fn interrupt(&mut self, vector: u64) {
+    fn interrupt(&mut self, vector: u64, now: u64) {
         // Written before anything else can go wrong; without an interrupt in service it does nothing.
         apic::end_of_interrupt();
         if vector == u64::from(apic::VECTOR_TIMER) {
-            self.watch_cpus();
+            self.watch_cpus(now);
         }
         self.line_interrupt(vector);
     }
@@ -174,15 +188,11 @@ impl Kernel {
         let written = crate::log::written();
         if written != self.log_told {
             self.log_told = written;
-            if let Some(signal) = self.log_reader {
-                self.signal(signal);
+            match self.log_reader {
+                Some(signal) if self.is_heard(&signal) => self.signal(signal),
+                Some(_) => self.stop_draining(),
+                None => {}
             }
         }
     }
-}
-
-/// PKRS as it is, or the kernel's word where the CPU has none.
-pub(crate) fn live_pkrs(pks: bool) -> Pkrs {
-    // SAFETY: asked only on a CPU with PKS.
-    if pks { unsafe { cpu::read_pkrs() } } else { Pkrs::KERNEL }
 }

@@ -1,6 +1,7 @@
 //! The local APIC: timer, end of interrupt, interrupts between CPUs. xAPIC mode only: its registers are memory under
 //! the kernel's key, while in x2APIC mode one WRMSR from any text would send INIT to another CPU.
 
+use super::clock;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Vector of the timer.
@@ -36,10 +37,17 @@ const ALL_BUT_SELF: u32 = 0b11 << 18;
 /// The highest APIC ID that a command in xAPIC mode reaches; the next one is "all".
 pub(crate) const HIGHEST_ID: u32 = 0xfe;
 
+/// Ticks whose duration is measured.
+const COUNTED: u64 = 1 << 20;
+/// How long the timer is measured.
+const INTERVAL_NS: u64 = 1_000_000;
+
 /// Address of the registers; the same on every CPU.
 static REGISTERS: AtomicU64 = AtomicU64::new(0);
 /// Timer ticks in a second.
 static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+/// Timer ticks in a nanosecond, times 2^32: the timer is set at every exit, and a division would cost more than the rest.
+static TICKS_PER_NS: AtomicU64 = AtomicU64::new(0);
 
 fn register(offset: u64) -> *mut u32 {
     core::ptr::with_exposed_provenance_mut((REGISTERS.load(Ordering::Relaxed) + offset) as usize)
@@ -74,21 +82,27 @@ pub(crate) fn start() {
     write(SPURIOUS, ENABLED | u32::from(VECTOR_SPURIOUS));
 }
 
-/// Starts the timer for a measurement.
-pub(crate) fn start_count() {
-    write(INITIAL_COUNT, u32::MAX);
-}
-
-/// Ends the measurement, which took `ns` nanoseconds.
-pub(crate) fn end_count(ns: u64, current: u32) {
-    let ticks = u64::from(u32::MAX - current);
-    TIMER_HZ.store((u128::from(ticks) * 1_000_000_000 / u128::from(ns.max(1))) as u64, Ordering::Relaxed);
+/// Measures the timer by the clock, which has been measured.
+pub(crate) fn measure_timer() {
+    let ns = clock::least_of(|| Some(measure_once())).unwrap_or(0);
+    let hz = 1_000_000_000 * COUNTED / ns.max(1);
     write(INITIAL_COUNT, 0);
+    TIMER_HZ.store(hz, Ordering::Relaxed);
+    TICKS_PER_NS.store(((u128::from(hz) << 32) / 1_000_000_000) as u64, Ordering::Relaxed);
 }
 
-/// What the timer stands at.
-pub(crate) fn current_count() -> u32 {
-    read(CURRENT_COUNT)
+/// Nanoseconds in [`COUNTED`] timer ticks, by one interval. The clock is read first at its beginning and last at its end.
+fn measure_once() -> u64 {
+    write(INITIAL_COUNT, u32::MAX);
+    let begun = clock::now_ns();
+    let first = read(CURRENT_COUNT);
+    while clock::now_ns() - begun < INTERVAL_NS {
+        core::hint::spin_loop();
+    }
+    let last = read(CURRENT_COUNT);
+    let ns = clock::now_ns() - begun;
+    let ticks = u128::from(first.saturating_sub(last).max(1));
+    (u128::from(ns) * u128::from(COUNTED) / ticks) as u64
 }
 
 /// Timer ticks in a second.
@@ -98,7 +112,7 @@ pub(crate) fn timer_hz() -> u64 {
 
 /// Lets the timer interrupt this CPU once, after this many nanoseconds, or as late as it can.
 pub(crate) fn set_timer(ns: u64) {
-    let ticks = u128::from(ns) * u128::from(timer_hz()) / 1_000_000_000;
+    let ticks = (u128::from(ns) * u128::from(TICKS_PER_NS.load(Ordering::Relaxed))) >> 32;
     write(TIMER, u32::from(VECTOR_TIMER));
     write(INITIAL_COUNT, ticks.clamp(1, u128::from(u32::MAX)) as u32);
 }

@@ -13,16 +13,16 @@
 //! 5. Only an NMI may resume such a range with the kernel's word.
 //!
 //! docs/traps.md argues why this holds. Every site that reads or writes PKRS is listed in `.pkrs_reads` and
-//! `.pkrs_writes`, so that a CPU without PKS gets them replaced before the first trap.
+//! `.pkrs_writes`, its number in `.pkrs_numbers`, so that a CPU with PKU or without keys gets them replaced before the
+//! first trap.
 
 use super::gdt::{KERNEL_CODE, KERNEL_DATA};
+use super::protection::{IA32_PKRS, pkrs_number, pkrs_read, pkrs_write};
+use crate::ipc::passage::{self, CONNECTIONS, Connection, Frame, Passage};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use libpks::abi::layout;
 use libpks::pkey::Pkrs;
-
-/// IA32_PKRS (Intel SDM vol. 4, table 2-2).
-pub(crate) const IA32_PKRS: u32 = 0x6e1;
 
 /// Saves the registers that WRMSR needs.
 macro_rules! save3 {
@@ -70,7 +70,7 @@ macro_rules! load3 {
 /// The write of PKRS, listed.
 macro_rules! write_pkrs {
     () => {
-        "770: wrmsr\n.pushsection .pkrs_writes,\"a\"\n.quad 770b\n.popsection\n"
+        pkrs_write!(".pkrs_writes")
     };
 }
 
@@ -78,8 +78,8 @@ macro_rules! write_pkrs {
 macro_rules! take_evidence {
     ($slot:literal) => {
         concat!(
-            "mov ecx, .LPKRS\n",
-            "771: rdmsr\n.pushsection .pkrs_reads,\"a\"\n.quad 771b\n.popsection\n",
+            pkrs_number!("mov ecx, .LPKRS"),
+            pkrs_read!(".pkrs_reads"),
             "mov [.L",
             $slot,
             "-88], eax\n",
@@ -92,7 +92,7 @@ macro_rules! take_evidence {
 /// After a write: EAX must still be what the books say, ECX the number of PKRS, or somebody jumped here.
 macro_rules! bad_unless_written {
     ($word:literal) => {
-        concat!("cmp eax, ", $word, "\njne {gate_bad}\ncmp ecx, .LPKRS\njne {gate_bad}\n")
+        concat!("cmp eax, ", $word, "\njne {gate_bad}\n", pkrs_number!("cmp ecx, .LPKRS"), "jne {gate_bad}\n")
     };
 }
 
@@ -362,7 +362,7 @@ macro_rules! put_slot {
 /// `*TOPP`. RCX and RDX are free.
 macro_rules! write_cell {
     () => {
-        concat!("mov eax, [.LCELL]\n", "mov ecx, .LPKRS\n", "xor edx, edx\n", write_pkrs!(),)
+        concat!("mov eax, [.LCELL]\n", pkrs_number!("mov ecx, .LPKRS"), "xor edx, edx\n", write_pkrs!(),)
     };
 }
 
@@ -396,6 +396,15 @@ macro_rules! stub {
                 ".set .LrR11, {r_r11}\n.set .LrR12, {r_r12}\n.set .LrR13, {r_r13}\n.set .LrR14, {r_r14}\n.set .LrR15, {r_r15}",
                 ".set .LrERR, {r_err}\n.set .LrRIP, {r_rip}\n.set .LrCS, {r_cs}\n.set .LrFL, {r_fl}\n.set .LrRSP, {r_rsp}",
                 ".set .LrSS, {r_ss}\n.set .LrPK, {r_pk}\n.set .LrVEC, {r_vec}\n.set .LrLVL, {r_lvl}",
+                ".set .LPASSAGE, {passage}\n.set .LCELLALIAS, {cell_alias}",
+                ".set .LpOWNER, {p_owner}\n.set .LpWORD, {p_word}\n.set .LpTOP, {p_top}\n.set .LpLOWEST, {p_lowest}",
+                ".set .LpLIMIT, {p_limit}\n.set .LpWAYS, {p_ways}\n.set .LpFRAMES, {p_frames}\n.set .LpCONN, {p_connections}",
+                ".set .LcMASK, {c_mask}\n.set .LcSHIFT, {c_shift}\n.set .LcHANDLE, {c_handle}\n.set .LcOWNER, {c_owner}",
+                ".set .LcACT, {c_activation}\n.set .LcSERVER, {c_server}\n.set .LcBADGE, {c_badge}\n.set .LcENTRY, {c_entry}",
+                ".set .LcCOOKIE, {c_cookie}\n.set .LcSTACK, {c_stack}",
+                ".set .LfRSP, {f_rsp}\n.set .LfOWNER, {f_owner}\n.set .LfWORD, {f_word}\n.set .LfACT, {f_activation}",
+                ".set .LfBYTES, {f_bytes}",
+                ".set .LaAVAIL, {a_available}\n.set .LaWORD, {a_word}\n.set .LaCALLS, {a_calls}",
                 $($line,)+
                 $($sym = sym $target,)*
                 s1 = const window::slot_top(1) as i64, s2 = const window::slot_top(2) as i64,
@@ -424,6 +433,21 @@ macro_rules! stub {
                 r_fl = const offset_of!(Record, rflags), r_rsp = const offset_of!(Record, rsp),
                 r_ss = const offset_of!(Record, ss), r_pk = const offset_of!(Record, pkrs),
                 r_vec = const offset_of!(Record, vector), r_lvl = const offset_of!(Record, level),
+                passage = const window::PASSAGE as i64, cell_alias = const window::CELL_ALIAS as i64,
+                p_owner = const offset_of!(Passage, owner), p_word = const offset_of!(Passage, word_at),
+                p_top = const offset_of!(Passage, top), p_lowest = const offset_of!(Passage, lowest),
+                p_limit = const offset_of!(Passage, limit), p_ways = const offset_of!(Passage, ways),
+                p_frames = const offset_of!(Passage, frames), p_connections = const offset_of!(Passage, connections),
+                c_mask = const CONNECTIONS - 1, c_shift = const size_of::<Connection>().ilog2(),
+                c_handle = const offset_of!(Connection, handle), c_owner = const offset_of!(Connection, owner),
+                c_activation = const offset_of!(Connection, activation), c_server = const offset_of!(Connection, server),
+                c_badge = const offset_of!(Connection, badge), c_entry = const offset_of!(Connection, entry),
+                c_cookie = const offset_of!(Connection, cookie), c_stack = const offset_of!(Connection, stack),
+                f_rsp = const offset_of!(Frame, rsp), f_owner = const offset_of!(Frame, owner),
+                f_word = const offset_of!(Frame, word_at), f_activation = const offset_of!(Frame, activation),
+                f_bytes = const size_of::<Frame>(),
+                a_available = const passage::ACTIVATION_AVAILABLE, a_word = const passage::ACTIVATION_WORD,
+                a_calls = const passage::ACTIVATION_CALLS,
             )
         }
     };
@@ -432,6 +456,7 @@ macro_rules! stub {
 mod exit;
 mod gates;
 mod nmi;
+mod passing;
 mod traps;
 
 pub(crate) use traps::{STUB_BYTES, vectors_address};
@@ -458,6 +483,12 @@ unsafe extern "C" {
     static __pkrs_writes_end: u64;
     static __pkrs_reads: u64;
     static __pkrs_reads_end: u64;
+    static __pkrs_numbers: u64;
+    static __pkrs_numbers_end: u64;
+    static __vault_pkrs_writes: u64;
+    static __vault_pkrs_writes_end: u64;
+    static __vault_pkrs_reads: u64;
+    static __vault_pkrs_reads_end: u64;
     static __entry_start: u8;
     static __entry_end: u8;
     static __text_start: u8;
@@ -500,13 +531,31 @@ pub(crate) fn is_entry_text(rip: u64) -> bool {
     entry && rip != gate_landing_address()
 }
 
-/// Where PKRS is written and read: addresses of the two-byte instructions, for a CPU that has no such register.
-pub(crate) fn pkrs_sites() -> (&'static [u64], &'static [u64]) {
+/// Where PKRS is read and written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sites {
+    /// Addresses of the instructions of three bytes that write it, in the entry code.
+    pub(crate) writes: &'static [u64],
+    /// Of those that read it.
+    pub(crate) reads: &'static [u64],
+    /// Addresses of its number, four bytes each, in the entry code and in SelfTest's.
+    pub(crate) numbers: &'static [u64],
+    /// As `writes`, in SelfTest's text.
+    pub(crate) vault_writes: &'static [u64],
+    /// As `reads`, there.
+    pub(crate) vault_reads: &'static [u64],
+}
+
+/// Where PKRS is read and written, for a machine on which other instructions do that.
+pub(crate) fn pkrs_sites() -> Sites {
     // SAFETY: the linker script puts the symbols around the tables.
     unsafe {
-        (
-            linker_table(&raw const __pkrs_writes, &raw const __pkrs_writes_end),
-            linker_table(&raw const __pkrs_reads, &raw const __pkrs_reads_end),
-        )
+        Sites {
+            writes: linker_table(&raw const __pkrs_writes, &raw const __pkrs_writes_end),
+            reads: linker_table(&raw const __pkrs_reads, &raw const __pkrs_reads_end),
+            numbers: linker_table(&raw const __pkrs_numbers, &raw const __pkrs_numbers_end),
+            vault_writes: linker_table(&raw const __vault_pkrs_writes, &raw const __vault_pkrs_writes_end),
+            vault_reads: linker_table(&raw const __vault_pkrs_reads, &raw const __vault_pkrs_reads_end),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! GDT and TSS: a null descriptor, one 64-bit code segment, one data segment, the TSS. No ring 3, no compatibility
 //! code, no call gate, a null LDT.
 //!
-//! They lie in the CPU window, read-only under key 0. Accessed and busy bits are set beforehand, because the CPU's
+//! They lie in the CPU window, read-only and out of the keys' reach. Accessed and busy bits are set beforehand, because the CPU's
 //! own write to them would fault there (docs/traps.md).
 
 use super::insn::init::{TablePointer, load_gdt};

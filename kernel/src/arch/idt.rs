@@ -11,7 +11,7 @@ struct Table(UnsafeCell<[[u64; 2]; 256]>);
 // SAFETY: written once, by the bootstrap CPU before any other runs; read by CPUs' own table walks afterwards.
 unsafe impl Sync for Table {}
 
-/// Open to every domain and read-only once the kernel's page tables are in force.
+/// Out of the keys' reach and read-only once the kernel's page tables are in force.
 #[unsafe(link_section = ".idt")]
 static IDT: Table = Table(UnsafeCell::new([[0; 2]; 256]));
 

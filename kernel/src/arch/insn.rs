@@ -125,6 +125,20 @@ pub(crate) unsafe fn read_msr(register: u32) -> u64 {
     u64::from(low) | (u64::from(high) << 32)
 }
 
+/// PKRU (Intel SDM vol. 2B, RDPKRU).
+///
+/// # Safety
+/// CR4.PKE is set; else it is #UD.
+#[inline(never)]
+pub(crate) unsafe fn read_pkru() -> u32 {
+    let word;
+    // SAFETY: the caller answers for CR4.PKE; reading has no side effect.
+    unsafe {
+        asm!("rdpkru", in("ecx") 0, out("eax") word, out("edx") _, options(nomem, nostack, preserves_flags));
+    }
+    word
+}
+
 /// The time-stamp counter.
 #[inline(never)]
 pub(crate) fn read_tsc() -> u64 {
@@ -198,6 +212,22 @@ pub(crate) mod init {
         translations::step(|| {
             Some(Event::ControlWritten { cpu: translations::this_cpu()?, old, new: value })
         });
+    }
+
+    /// Sets CR4, with CR4.PKE, and then PKRU.
+    ///
+    /// # Safety
+    /// As [`write_cr4`]; CPUID names PKU, and the word opens what the caller uses.
+    #[inline(never)]
+    #[unsafe(link_section = ".init.text")]
+    pub(crate) unsafe fn enable_pku(cr4: u64, word: u32) {
+        let old = super::read_cr4();
+        // SAFETY: as the caller promises. No memory is accessed before PKRU has its value.
+        unsafe {
+            asm!("mov cr4, {}", "wrpkru", in(reg) cr4, in("eax") word, in("ecx") 0, in("edx") 0,
+                options(nostack, preserves_flags));
+        }
+        translations::step(|| Some(Event::ControlWritten { cpu: translations::this_cpu()?, old, new: cr4 }));
     }
 
     /// Sets a model-specific register.

@@ -3,13 +3,16 @@
 //! Entry code reaches it by sign-extended absolute displacement, so it needs no register and trusts none. Because
 //! only this CPU maps these frames here, no other CPU can forge a trap frame while this one is using it.
 //!
+//! What the CPU itself must reach lies in pages with U/S set, which PKRS does not cover: whatever word a trap
+//! interrupts, its frame can be pushed.
+//!
 //! | page | rights, key | content |
 //! |---|---|---|
-//! | 0 | read-only, 0 | [`Constants`]: what exits compare with |
+//! | 0 | read-only, none | [`Constants`]: what exits compare with |
 //! | 1 | read-write, 1 | [`PerCpu`]: depth, records |
 //! | 2 | read-write, 1 | page 0 again, for the kernel to write |
-//! | 3 | read-write, 0 | the trap slots: the only pages that every domain can write |
-//! | 4 | read-only, 0 | GDT and TSS |
+//! | 3 | read-write, none | the trap slots: the only pages that every domain can write |
+//! | 4 | read-only, none | GDT and TSS |
 //! | 5 | read-only, 1 | the vault: text of SelfTest, executable only while an operation of it runs on this CPU |
 //! | 0x10.. | read-write, 1 | stacks, a guard page below each |
 
@@ -123,6 +126,8 @@ pub(crate) struct PerCpu {
     pub(crate) record: Record,
     /// Record of an NMI.
     pub(crate) nmi_record: Record,
+    /// Address of this CPU's [`crate::ipc::passage::Passage`].
+    pub(crate) passage: u64,
 }
 
 /// Address of a field of [`PerCpu`].
@@ -137,6 +142,10 @@ pub(crate) const NMI_MODE: u64 = PER_CPU + offset_of!(PerCpu, nmi_mode) as u64;
 pub(crate) const RECORD: u64 = PER_CPU + offset_of!(PerCpu, record) as u64;
 /// See [`PerCpu::nmi_record`].
 pub(crate) const NMI_RECORD: u64 = PER_CPU + offset_of!(PerCpu, nmi_record) as u64;
+/// See [`PerCpu::passage`].
+pub(crate) const PASSAGE: u64 = PER_CPU + offset_of!(PerCpu, passage) as u64;
+/// Address of CELL, for the kernel to write.
+pub(crate) const CELL_ALIAS: u64 = CONSTANTS_ALIAS + offset_of!(Constants, cell) as u64;
 /// Address of CELL, for exits.
 pub(crate) const CELL: u64 = CONSTANTS + offset_of!(Constants, cell) as u64;
 /// Address of TOPP.
@@ -174,6 +183,12 @@ pub(crate) fn cell() -> libpks::pkey::Pkrs {
     // SAFETY: as in `set_cell`; the read-only mapping of the same page.
     let raw = unsafe { (&raw const (*(CONSTANTS as *const Constants)).cell).read_volatile() };
     libpks::pkey::Pkrs::from_raw(raw as u32)
+}
+
+/// Says where this CPU's passage is, before it runs a domain.
+pub(crate) fn set_passage(address: u64) {
+    // SAFETY: mapped on this CPU alone; the entry code reads it only when it comes from a domain.
+    unsafe { (&raw mut (*(PER_CPU as *mut PerCpu)).passage).write_volatile(address) };
 }
 
 /// How deep in traps this CPU is (see [`PerCpu::depth`]).

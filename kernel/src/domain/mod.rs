@@ -1,20 +1,25 @@
-//! Domains: private memory under a key, a capability space, threads, a memory quota.
+//! Domains: private memory under a key, a capability space, threads, a memory quota, a budget of CPU time.
 
 mod image;
 mod load;
 mod memory;
 mod quota;
+mod revive;
 mod stop;
 
 pub(crate) use quota::{Payer, Quota};
+pub(crate) use revive::Warden;
 
+use crate::arch::{clock, protection};
 use crate::ipc::Signal;
 use crate::mem::{PAGE, translations};
 use crate::object::Ref;
 use crate::rights::Opening;
+use crate::sched::Renewal;
 use crate::state::Kernel;
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, Name, layout};
+use libpks::budget::{Account, Budget, Share};
 use libpks::cap::Owner;
 use libpks::pkey::{Pkey, Rights};
 use libpks::sharing::Member;
@@ -94,6 +99,14 @@ pub(crate) struct Domain {
     /// Number of the fault report by which it ended.
     pub(crate) fault: Option<u64>,
     pub(crate) calls: u64,
+    /// The CPU time of its threads.
+    pub(crate) account: Account,
+    /// What it has of its quota's CPU time while it lives.
+    pub(crate) share: Share,
+    /// When it gets its next budget, should it have none.
+    pub(crate) renewal: Renewal,
+    /// How long a call that it serves may go on beyond the budget of who pays for it, in nanoseconds.
+    pub(crate) overrun_ns: u64,
     /// Capabilities that name it.
     pub(crate) refs: u32,
     /// How it will have ended when this event is over.
@@ -113,8 +126,17 @@ impl Domain {
 impl Kernel {
     /// A domain without memory, for the idle threads.
     pub(crate) fn create_idle_domain(&mut self) -> Result<Ref<Domain>, Error> {
-        let quota = self.quotas.insert(Quota { free_bytes: 0 })?;
-        let mut domain = empty_domain("idle", 0, quota, 0);
+        let quota = self.quotas.insert(Quota::EMPTY)?;
+        // Nobody is charged for idling.
+        let request = DomainRequest {
+            name: "idle",
+            quota,
+            bytes: 0,
+            priority: 0,
+            budget: Budget::DEFAULT,
+            overrun_ns: 0,
+        };
+        let mut domain = empty_domain(&request);
         domain.state = DomainState::Running;
         domain.refs = 1;
         let idle = self.domains.insert(domain)?;
@@ -125,23 +147,22 @@ impl Kernel {
     /// Makes a domain from a boot module. It holds nothing and has no thread yet.
     ///
     /// # Errors
-    /// `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`, `QuotaExceeded`, `OutOfMemory`. Nothing is left of
-    /// it then.
+    /// `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`, `QuotaExceeded`, `CpuExceeded`, `OutOfMemory`.
+    /// Nothing is left of it then.
     pub(crate) fn create_domain(
         &mut self,
-        name: &str,
         module: usize,
-        quota: Ref<Quota>,
-        bytes: u64,
-        priority: u8,
+        request: &DomainRequest<'_>,
     ) -> Result<Ref<Domain>, Error> {
+        let &DomainRequest { quota, bytes, budget, .. } = request;
         self.take_quota(quota, bytes)?;
-        let mut domain = empty_domain(name, priority, quota, bytes);
+        let mut domain = empty_domain(request);
         domain.module = Some(module);
         let made = self.domains.insert(domain).map_err(Error::from);
         let domain = made.inspect_err(|_| self.return_quota(quota, bytes))?;
-        let loaded = self.furnish(domain, module);
+        let loaded = self.take_share(domain, budget.share()).and_then(|()| self.furnish(domain, module));
         if let Err(error) = loaded {
+            self.return_share(domain);
             self.release_domain_memory(domain);
             self.empty_space(Owner(domain.number()));
             self.domains.remove(domain);
@@ -156,11 +177,25 @@ impl Kernel {
         let owner = Owner(domain.number());
         self.domains[domain].base =
             layout::slot_base(u64::from(domain.number())).ok_or(Error::LimitReached)?;
-        let caps = (self.domains[domain].quota_bytes / PAGE * CAPS_PER_PAGE).clamp(CAPS_LEAST, CAPS_MOST);
-        self.caps.open_space(owner, caps as u32)?;
-        self.charge(domain, caps * CAP_BYTES)?;
+        self.caps.open_space(owner, self.room_for_caps(domain) as u32)?;
+        self.furnish_memory(domain, module)
+    }
+
+    /// How many capabilities a domain may hold.
+    fn room_for_caps(&self, domain: Ref<Domain>) -> u64 {
+        (self.domains[domain].quota_bytes / PAGE * CAPS_PER_PAGE).clamp(CAPS_LEAST, CAPS_MOST)
+    }
+
+    /// Gives a domain its key and its image, and charges it for those and for its capability space.
+    fn furnish_memory(&mut self, domain: Ref<Domain>, module: usize) -> Result<(), Error> {
+        let owner = Owner(domain.number());
+        self.charge(domain, self.room_for_caps(domain) * CAP_BYTES)?;
         let mut member = self.sharing.join(owner, Rights::ReadWrite)?;
-        let key = if self.pks { self.sharing.map(&mut member, &mut self.keys).map(Some) } else { Ok(None) };
+        let key = if protection::in_force().has_keys() {
+            self.sharing.map(&mut member, &mut self.keys).map(Some)
+        } else {
+            Ok(None)
+        };
         translations::note_keys(&self.keys);
         self.domains[domain].member = Some(member);
         self.domains[domain].key = key?;
@@ -168,7 +203,20 @@ impl Kernel {
     }
 }
 
-fn empty_domain(name: &str, priority: u8, quota: Ref<Quota>, quota_bytes: u64) -> Domain {
+/// What a domain is made of, beside its image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DomainRequest<'a> {
+    pub(crate) name: &'a str,
+    /// Where its memory and its CPU time are taken from.
+    pub(crate) quota: Ref<Quota>,
+    pub(crate) bytes: u64,
+    pub(crate) priority: u8,
+    pub(crate) budget: Budget,
+    pub(crate) overrun_ns: u64,
+}
+
+fn empty_domain(request: &DomainRequest<'_>) -> Domain {
+    let &DomainRequest { name, quota, bytes: quota_bytes, priority, budget, overrun_ns } = request;
     Domain {
         name: libpks::abi::name(name),
         state: DomainState::Created,
@@ -190,6 +238,10 @@ fn empty_domain(name: &str, priority: u8, quota: Ref<Quota>, quota_bytes: u64) -
         on_end: None,
         fault: None,
         calls: 0,
+        account: Account::new(budget, clock::now_ns()),
+        share: Share::NONE,
+        renewal: Renewal::default(),
+        overrun_ns,
         refs: 0,
         ends_as: None,
         doomed: false,

@@ -1,14 +1,22 @@
-//! Memory quotas: who pays for what, and to whom it is given back.
+//! Quotas of memory and of CPU time: who pays for what, and to whom it is given back.
 
 use super::Domain;
 use crate::object::Ref;
 use crate::state::Kernel;
 use libpks::abi::Error;
+use libpks::budget::Share;
 
-/// A budget of memory, as a capability names it.
+/// Memory and CPU time to give to domains, as a capability names it.
 #[derive(Debug)]
 pub(crate) struct Quota {
     pub(crate) free_bytes: u64,
+    /// What the budgets of further domains may be of a CPU, all together.
+    pub(crate) free_share: Share,
+}
+
+impl Quota {
+    /// Nothing.
+    pub(crate) const EMPTY: Quota = Quota { free_bytes: 0, free_share: Share::NONE };
 }
 
 /// Who pays for an object that may outlive its maker: the maker while it is there, then whoever endowed it. So what a
@@ -74,6 +82,26 @@ impl Kernel {
     pub(super) fn return_quota(&mut self, quota: Ref<Quota>, bytes: u64) {
         if let Some(budget) = self.quotas.get_mut(quota) {
             budget.free_bytes += bytes;
+        }
+    }
+
+    /// Takes a part of a CPU's time from a domain's quota.
+    ///
+    /// # Errors
+    /// `CpuExceeded`; nothing was taken then.
+    pub(super) fn take_share(&mut self, domain: Ref<Domain>, share: Share) -> Result<(), Error> {
+        let quota = &mut self.quotas[self.domains[domain].quota];
+        quota.free_share = quota.free_share.minus(share).ok_or(Error::CpuExceeded)?;
+        self.domains[domain].share = share;
+        Ok(())
+    }
+
+    /// Gives back what [`Kernel::take_share`] took: who does not run needs no time.
+    pub(super) fn return_share(&mut self, domain: Ref<Domain>) {
+        let books = &mut self.domains[domain];
+        let share = core::mem::take(&mut books.share);
+        if let Some(quota) = self.quotas.get_mut(books.quota) {
+            quota.free_share = quota.free_share.plus(share).unwrap_or(Share::TOTAL);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The end of a domain: its threads, the calls it was serving, what it held, its memory.
 
 use super::Domain;
+use super::revive::Fate;
 use crate::arch::window;
 use crate::ipc::Activation;
 use crate::object::Ref;
@@ -8,7 +9,7 @@ use crate::state::Kernel;
 use crate::thread::{Ending, Thread};
 use libpks::abi::Error;
 use libpks::abi::inspect::DomainState;
-use libpks::cap::Owner;
+use libpks::cap::{CapRights, ObjectKind, Owner};
 
 impl Kernel {
     /// Ends a domain when this event is over: before then its objects may be in use further up on the kernel's stack, and
@@ -54,11 +55,12 @@ impl Kernel {
     /// told; its number stays taken until its last capability goes.
     fn end_domain(&mut self, domain: Ref<Domain>, state: DomainState) {
         self.domains[domain].state = state;
-        log::info!(target: "domain", "{} ended: {state:?}", self.domains[domain].name);
         if self.log_drainer == Some(domain) {
-            (self.log_drainer, self.log_reader) = (None, None);
-            crate::log::set_drained(false);
+            self.stop_draining();
+            // Why it ended is among what it has not read.
+            crate::log::send_rest(self.log_drained);
         }
+        log::info!(target: "domain", "{} ended: {state:?}", self.domains[domain].name);
         // Nobody is let in any more: who waits until a call is accepted goes on waiting, for the next server.
         self.close_endpoints_of(domain);
         // Then nobody runs in it any more, on any CPU.
@@ -67,10 +69,18 @@ impl Kernel {
         self.sync_cpus();
         self.remove_activations_of(domain);
         self.unbind_lines_of(domain);
-        self.empty_space(Owner(domain.number()));
+        let fate = self.fate_of(domain);
+        if fate == Fate::Over {
+            self.empty_space(Owner(domain.number()));
+        }
         let openings = self.domains[domain].openings.take();
         self.drop_openings(domain, openings);
         self.release_domain_memory(domain);
+        if fate == Fate::Again && self.revive(domain) {
+            return;
+        }
+        self.close_account(domain);
+        self.return_share(domain);
         if let Some(signal) = self.domains[domain].on_end.take() {
             self.signal(signal);
         }
@@ -80,8 +90,17 @@ impl Kernel {
         }
     }
 
+    /// A domain has lost a capability to another. Without another one to manage it, it is not told of its end.
+    pub(crate) fn narrow_end_hearer(&mut self, at: Ref<Domain>, owner: Owner) {
+        let hearer = self.domains.get(at).and_then(|books| books.on_end).map(|signal| signal.owner);
+        let object = at.object(ObjectKind::Domain);
+        if hearer == Some(owner) && !self.caps.rights_to(owner, object).contains(CapRights::MANAGE) {
+            self.domains[at].on_end = None;
+        }
+    }
+
     /// Whether no domain is alive but the one that idles. While `init` lives this cannot be.
-    fn is_deserted(&mut self) -> bool {
+    pub(super) fn is_deserted(&mut self) -> bool {
         let idle = self.cpu(window::cpu()).idle;
         let idle = self.threads[idle].home.domain;
         let mut domains = (0..self.domains.capacity()).filter_map(|number| self.domains.at_number(number));
@@ -102,9 +121,10 @@ impl Kernel {
         }
     }
 
-    /// The innermost call of a thread that is served by the domain.
+    /// The innermost call of a thread that is served by the domain. A thread without a caller to go back to has ended with
+    /// its last call.
     fn highest_call_into(&self, thread: Ref<Thread>, domain: Ref<Domain>) -> Option<Ref<Activation>> {
-        let mut at = self.threads[thread].top;
+        let mut at = self.threads.get(thread)?.top;
         while let Some(activation) = at {
             if self.activations[activation].seat.domain == domain {
                 return Some(activation);
@@ -121,7 +141,7 @@ impl Kernel {
         let doing = self.unlink(thread);
         let original = &self.threads[thread];
         let mut upper = Thread::new(original.home, original.priority, original.record);
-        upper.base_priority = original.base_priority;
+        upper.lent = original.lent;
         (upper.top, upper.cpu, upper.bound) = (original.top, original.cpu, original.bound);
         (upper.orphan, upper.owns_home) = (true, false);
         upper.fault = original.fault;
@@ -155,7 +175,7 @@ impl Kernel {
     }
 
     /// Threads that began in the domain end; one that is in a call elsewhere ends when the call returns.
-    fn end_threads_of(&mut self, domain: Ref<Domain>) {
+    pub(super) fn end_threads_of(&mut self, domain: Ref<Domain>) {
         for number in 0..self.threads.capacity() {
             let Some(thread) = self.threads.at_number(number) else { continue };
             let books = &self.threads[thread];
@@ -165,7 +185,10 @@ impl Kernel {
             if books.top.is_none() {
                 self.end_thread(thread, Ending::Killed);
             } else {
+                // It never comes back to what it has open at home.
                 self.threads[thread].orphan = true;
+                let openings = self.threads[thread].home.openings.take();
+                self.drop_openings(domain, openings);
             }
         }
     }

@@ -29,7 +29,10 @@ impl Kernel {
             return Err(Error::TooDeep);
         }
         if let Some(activation) = self.take_free(endpoint) {
-            return self.accept(thread, activation).inspect_err(|_| self.put_back(activation));
+            let owner = self.seat(thread).domain;
+            self.accept(thread, activation).inspect_err(|_| self.put_back(activation))?;
+            self.remember_connection(r15, owner, thread);
+            return Ok(());
         }
         self.would_wait_for_itself(thread, endpoint)?;
         self.block(thread, State::Calling(endpoint), rbx);
@@ -45,11 +48,7 @@ impl Kernel {
             return Ok(());
         }
         let mut own_chain = false;
-        for number in 0..self.activations.capacity() {
-            let Some(at) = self.activations.at_number(number) else { continue };
-            if self.activations[at].endpoint != endpoint {
-                continue;
-            }
+        for at in self.activations_at(endpoint) {
             let Some(busy_with) = self.activations[at].thread else { return Ok(()) };
             match self.waits_for(busy_with, thread) {
                 None => return Ok(()),
@@ -68,9 +67,7 @@ impl Kernel {
                 return Some(step == 0);
             }
             let State::Calling(endpoint) = self.threads[at].state else { return None };
-            let mut serving = (0..self.activations.capacity())
-                .filter_map(|number| self.activations.at_number(number))
-                .filter(|&activation| self.activations[activation].endpoint == endpoint);
+            let mut serving = self.activations_at(endpoint);
             let only = serving.next()?;
             if serving.next().is_some() {
                 return None;
@@ -82,9 +79,7 @@ impl Kernel {
 
     /// Lets the most urgent of those who wait in, if an activation is free. Gives whether it did.
     pub(super) fn accept_next(&mut self, endpoint: Ref<Endpoint>) -> bool {
-        let Some(caller) = self.endpoints.get(endpoint).and_then(|books| books.callers.head) else {
-            return false;
-        };
+        let Some(caller) = self.first_caller(endpoint) else { return false };
         let Some(activation) = self.take_free(endpoint) else { return false };
         self.unlink(caller);
         // What it called with may have been revoked meanwhile.
@@ -95,6 +90,7 @@ impl Kernel {
             self.put_back(activation);
             self.answer(caller, Err(error));
         }
+        self.take_what_is_lent(caller);
         self.make_ready(caller);
         true
     }
@@ -111,13 +107,10 @@ impl Kernel {
         let mut words = record.words();
         let loans = self.transfer(info, &mut words, from.domain, to.domain)?;
         self.copy_buffer(&from, &to, info.bytes());
-        self.domains[server.domain].calls += 1;
+        self.go_in(thread, activation, record.rsp);
         let books = &mut self.activations[activation];
-        (books.thread, books.caller_rsp, books.loans) = (Some(thread), record.rsp, loans);
-        books.below = self.threads[thread].top.replace(activation);
-        self.threads[thread].depth += 1;
-        let word = self.derive_word(&to);
-        self.activations[activation].seat.word = word;
+        books.loans = loans;
+        books.calls += 1;
         let base = context_base(self.domains[to.domain].base, to.context);
         let mut entered = Record {
             rip: server.entry,
@@ -133,6 +126,31 @@ impl Kernel {
         Ok(())
     }
 
+    /// A thread is in an activation from now on, and called from where its stack pointer was this.
+    pub(super) fn go_in(&mut self, thread: Ref<Thread>, at: Ref<Activation>, caller_rsp: u64) {
+        let endpoint = self.activations[at].endpoint;
+        self.endpoints[endpoint].accepted += 1;
+        let time = self.begin_call_time(thread);
+        let books = &mut self.activations[at];
+        (books.thread, books.caller_rsp, books.time) = (Some(thread), caller_rsp, time);
+        books.below = self.threads[thread].top.replace(at);
+        self.threads[thread].depth += 1;
+    }
+
+    /// It is not in its innermost activation any more, which is in no list of free ones yet.
+    pub(super) fn go_out(&mut self, thread: Ref<Thread>) -> Option<Ref<Activation>> {
+        let at = self.threads[thread].top?;
+        let books = &mut self.activations[at];
+        books.thread = None;
+        let (below, endpoint) = (books.below.take(), books.endpoint);
+        if let Some(books) = self.endpoints.get_mut(endpoint) {
+            books.accepted = books.accepted.saturating_sub(1);
+        }
+        self.threads[thread].top = below;
+        self.threads[thread].depth -= 1;
+        Some(at)
+    }
+
     /// Copies the first bytes of one IPC buffer into another.
     fn copy_buffer(&self, from: &Seat, to: &Seat, bytes: usize) {
         let mut message = [0; layout::IPC_BUFFER_BYTES];
@@ -141,7 +159,8 @@ impl Kernel {
         self.write_buffer(to, message);
     }
 
-    /// A thread has come through the reply gate: it goes back to where it called from, with the reply.
+    /// A thread has come through the reply gate: it goes back to where it called from, with the reply. One that cannot
+    /// be delivered is refused, so that the server learns that it still has what it meant to hand over.
     pub(crate) fn reply(&mut self, thread: Ref<Thread>) {
         let Some(activation) = self.threads[thread].top else {
             return self.answer(thread, Err(Error::WrongState));
@@ -149,19 +168,16 @@ impl Kernel {
         let record = self.threads[thread].record;
         let info = Info::from_raw(record.r11);
         let mut words = record.words();
-        let reply = self.deliver_reply(thread, activation, info, &mut words);
+        if let Err(error) = self.deliver_reply(thread, activation, info, &mut words) {
+            return self.answer(thread, Err(error));
+        }
         if self.leave_call(thread) {
-            match reply {
-                Ok(()) => {
-                    self.answer(thread, Ok(words));
-                    self.threads[thread].record.r11 = info.raw();
-                }
-                Err(error) => self.answer(thread, Err(error)),
-            }
+            self.answer(thread, Ok(words));
+            self.threads[thread].record.r11 = info.raw();
         }
     }
 
-    /// Gives the caller what the reply carries; a reply to nobody is dropped.
+    /// Gives the caller what the reply carries; a reply to nobody is dropped, with what it was to hand over.
     fn deliver_reply(
         &mut self,
         thread: Ref<Thread>,
@@ -178,7 +194,10 @@ impl Kernel {
         let from = self.activations[activation].seat;
         let to = match self.activations[activation].below {
             Some(below) => self.activations[below].seat,
-            None if self.threads[thread].orphan => return Ok(()),
+            None if self.threads[thread].orphan => {
+                self.drop_moves(info, words, from.domain);
+                return Ok(());
+            }
             None => self.threads[thread].home,
         };
         self.transfer(info, words, from.domain, to.domain)?;
@@ -190,22 +209,18 @@ impl Kernel {
     /// for the next caller. Its record is as it came through the gate. Gives whether there is somebody to go back to;
     /// if not, the thread has ended.
     pub(crate) fn leave_call(&mut self, thread: Ref<Thread>) -> bool {
-        let Some(at) = self.threads[thread].top else { return true };
+        let Some(at) = self.go_out(thread) else { return true };
         let books = &mut self.activations[at];
         let loans = core::mem::take(&mut books.loans);
         let openings = books.seat.openings.take();
-        let (below, rsp, endpoint) = (books.below.take(), books.caller_rsp, books.endpoint);
-        let server = books.seat.domain;
-        books.thread = None;
-        self.threads[thread].top = below;
-        self.threads[thread].depth -= 1;
+        let (rsp, endpoint, server) = (books.caller_rsp, books.endpoint, books.seat.domain);
         self.drop_openings(server, openings);
         self.put_back(at);
-        let orphan = below.is_none() && self.threads[thread].orphan;
+        let orphan = self.threads[thread].top.is_none() && self.threads[thread].orphan;
         if orphan {
             self.end_thread(thread, Ending::Killed);
         } else {
-            self.return_priority(thread);
+            self.take_what_is_lent(thread);
             let mut record =
                 Record { rip: gate_landing_address(), rsp, rflags: RFLAGS_START, ..Record::default() };
             record.r11 = Info::failed(Error::PeerDiedMidCall).raw();

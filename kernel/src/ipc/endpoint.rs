@@ -6,13 +6,18 @@ use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
 use libpks::abi::inspect::DomainState;
+use libpks::abi::message::MAX_TRANSFERS;
 use libpks::abi::{Error, layout};
-use libpks::cap::{CapRights, Handle, ObjectKind, Owner};
+use libpks::budget::{CallTime, Standing};
+use libpks::cap::{CapRights, Handle, Node, ObjectKind, Owner};
+use libpks::table::Slot;
 
 /// What an endpoint costs its maker.
 const ENDPOINT_BYTES: u64 = size_of::<Endpoint>() as u64;
-/// What an activation costs the server, its memory aside: itself, and the thread that may have to take it over.
-const ACTIVATION_BYTES: u64 = (size_of::<Activation>() + size_of::<Thread>()) as u64;
+/// What an activation costs the server, its memory aside: itself, the thread that may have to take it over, and the
+/// nodes of loans that were dropped before the call in it has ended.
+const ACTIVATION_BYTES: u64 =
+    (size_of::<Activation>() + size_of::<Thread>() + MAX_TRANSFERS * size_of::<Slot<Node>>()) as u64;
 
 /// What a server says when it begins to serve.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +64,7 @@ impl Kernel {
         if !in_slot || activations == 0 || activations > MAX_ACTIVATIONS {
             return Err(Error::InvalidArgument);
         }
-        self.endpoints[at].server = Some(Server { domain, entry, cookie, free: None });
+        self.endpoints[at].server = Some(Server { domain, entry, cookie, first: None, free: None });
         for _ in 0..activations {
             if let Err(error) = self.add_activation(domain, at, stack_bytes) {
                 self.dismiss_server(at);
@@ -97,21 +102,47 @@ impl Kernel {
             thread: None,
             below: None,
             caller_rsp: 0,
+            time: CallTime::begin(Standing::InBackground),
             loans: heapless::Vec::new(),
+            sibling: None,
+            dismissed: false,
             next_free: None,
+            available: 0,
+            calls: 0,
         };
-        self.activations.insert(activation).map_err(|_| {
+        let made = self.activations.insert(activation).map_err(|_| {
             self.release_seat(&seat);
             self.spare_threads -= 1;
             Error::OutOfMemory
-        })
+        })?;
+        if let Some(server) = &mut self.endpoints[endpoint].server {
+            self.activations[made].sibling = server.first.replace(made);
+        }
+        Ok(made)
     }
 
-    /// An activation is free.
+    /// The activations in which calls to an endpoint can be accepted.
+    pub(super) fn activations_at(&self, endpoint: Ref<Endpoint>) -> impl Iterator<Item = Ref<Activation>> {
+        let server = self.endpoints.get(endpoint).and_then(|books| books.server);
+        core::iter::successors(server.and_then(|server| server.first), |&at| self.activations[at].sibling)
+    }
+
+    /// An activation is free. One whose domain does not serve the endpoint any more goes.
     pub(super) fn put_back(&mut self, activation: Ref<Activation>) {
-        let endpoint = self.activations[activation].endpoint;
-        if let Some(server) = self.endpoints.get_mut(endpoint).and_then(|endpoint| endpoint.server.as_mut()) {
-            self.activations[activation].next_free = server.free.replace(activation);
+        let Activation { endpoint, seat, dismissed, .. } = &self.activations[activation];
+        let (endpoint, domain, dismissed) = (*endpoint, seat.domain, *dismissed);
+        let server = self.endpoints.get_mut(endpoint).and_then(|endpoint| endpoint.server.as_mut());
+        match server.filter(|server| server.domain == domain && !dismissed) {
+            Some(server) => {
+                let next = server.free.replace(activation);
+                let word = self.derive_word(&self.activations[activation].seat);
+                let books = &mut self.activations[activation];
+                (books.next_free, books.seat.word, books.available) = (next, word, 1);
+            }
+            None => {
+                self.remove_activation(activation);
+                self.end_if_deserted(domain);
+            }
         }
     }
 
@@ -119,8 +150,33 @@ impl Kernel {
     pub(super) fn take_free(&mut self, endpoint: Ref<Endpoint>) -> Option<Ref<Activation>> {
         let server = self.endpoints[endpoint].server.as_mut()?;
         let activation = server.free?;
-        server.free = self.activations[activation].next_free.take();
+        let books = &mut self.activations[activation];
+        server.free = books.next_free.take();
+        books.available = 0;
         Some(activation)
+    }
+
+    /// Takes one that is free, wherever it stands in the list.
+    pub(super) fn take_this(&mut self, activation: Ref<Activation>) {
+        let books = &mut self.activations[activation];
+        let (next, endpoint) = (books.next_free.take(), books.endpoint);
+        books.available = 0;
+        let Some(server) = self.endpoints.get_mut(endpoint).and_then(|books| books.server.as_mut()) else {
+            return;
+        };
+        if server.free == Some(activation) {
+            server.free = next;
+            return;
+        }
+        let mut at = server.free;
+        while let Some(before) = at {
+            let books = &mut self.activations[before];
+            if books.next_free == Some(activation) {
+                books.next_free = next;
+                return;
+            }
+            at = books.next_free;
+        }
     }
 
     /// The domain lets nobody in any more. Its activations stay, for those who are in them.
@@ -131,36 +187,80 @@ impl Kernel {
                 self.endpoints[at].server = None;
             }
         }
+        self.forget_connections();
+    }
+
+    /// Calls that the activations that a domain has now have accepted.
+    pub(crate) fn calls_accepted_by(&self, domain: Ref<Domain>) -> u64 {
+        (0..self.activations.capacity())
+            .filter_map(|number| self.activations.at_number(number))
+            .map(|at| &self.activations[at])
+            .filter(|activation| activation.seat.domain == domain)
+            .map(|activation| activation.calls)
+            .sum()
     }
 
     /// Removes a domain's activations. Nobody is in them.
     pub(crate) fn remove_activations_of(&mut self, domain: Ref<Domain>) {
-        self.remove_activations(|activation| activation.seat.domain == domain);
+        for number in 0..self.activations.capacity() {
+            let at = self.activations.at_number(number);
+            if let Some(at) = at.filter(|&at| self.activations[at].seat.domain == domain) {
+                self.remove_activation(at);
+            }
+        }
     }
 
-    /// Takes the server from an endpoint, with all activations. Callers that wait stay.
+    /// A domain has lost a capability to an endpoint, through which it may have called. Without another one to serve it
+    /// nobody is let in any more; calls that it has accepted come to their end.
+    pub(crate) fn narrow_server(&mut self, at: Ref<Endpoint>, owner: Owner) {
+        self.forget_connections();
+        let served = self.endpoints.get(at).and_then(|books| books.server);
+        let theirs = served.is_some_and(|server| server.domain.number() == owner.0);
+        let object = at.object(ObjectKind::Endpoint);
+        if theirs && !self.caps.rights_to(owner, object).contains(CapRights::SERVE) {
+            self.dismiss_server(at);
+        }
+    }
+
+    /// Takes the server from an endpoint, with all activations that nobody is in. Callers that wait stay.
     fn dismiss_server(&mut self, endpoint: Ref<Endpoint>) {
-        let server = self.endpoints[endpoint].server.take();
-        self.remove_activations(|activation| activation.endpoint == endpoint);
-        // A domain lives for its threads and for what it serves.
-        let deserted = server.map(|server| server.domain).filter(|&domain| {
-            self.domains.get(domain).is_some_and(|books| books.threads == 0) && !self.serves(domain)
-        });
-        if let Some(domain) = deserted {
+        let Some(server) = self.endpoints[endpoint].server.take() else { return };
+        self.forget_connections();
+        let mut next = server.first;
+        while let Some(at) = next {
+            let books = &mut self.activations[at];
+            next = books.sibling.take();
+            books.dismissed = true;
+            if books.thread.is_none() {
+                self.remove_activation(at);
+            }
+        }
+        self.end_if_deserted(server.domain);
+    }
+
+    /// A domain lives for its threads, for what it serves, and for the calls that it has accepted.
+    fn end_if_deserted(&mut self, domain: Ref<Domain>) {
+        if self.domains.get(domain).is_none_or(|books| books.threads > 0) || self.serves(domain) {
+            return;
+        }
+        let busy = (0..self.activations.capacity())
+            .filter_map(|number| self.activations.at_number(number))
+            .map(|at| &self.activations[at])
+            .any(|activation| activation.seat.domain == domain && activation.thread.is_some());
+        if !busy {
             self.doom(domain, DomainState::Exited);
         }
     }
 
-    fn remove_activations(&mut self, goes: impl Fn(&Activation) -> bool) {
-        for number in 0..self.activations.capacity() {
-            let Some(at) = self.activations.at_number(number) else { continue };
-            if goes(&self.activations[at])
-                && let Some(activation) = self.activations.remove(at)
-            {
-                self.release_seat(&activation.seat);
-                self.refund(activation.seat.domain, ACTIVATION_BYTES);
-                self.spare_threads -= 1;
+    fn remove_activation(&mut self, at: Ref<Activation>) {
+        if let Some(activation) = self.activations.remove(at) {
+            self.forget_connections();
+            if let Some(books) = self.domains.get_mut(activation.seat.domain) {
+                books.calls += activation.calls;
             }
+            self.release_seat(&activation.seat);
+            self.refund(activation.seat.domain, ACTIVATION_BYTES);
+            self.spare_threads -= 1;
         }
     }
 
@@ -169,16 +269,8 @@ impl Kernel {
         while let Some(caller) = self.endpoints.get(at).and_then(|books| books.callers.head) {
             self.wake(caller, Err(Error::Gone));
         }
-        let busy = (0..self.activations.capacity())
-            .filter_map(|number| self.activations.at_number(number))
-            .any(|activation| {
-                self.activations[activation].endpoint == at && self.activations[activation].thread.is_some()
-            });
-        if busy {
-            // The calls that are being served end first; the last one takes the endpoint along.
-            return;
-        }
-        if self.endpoints.get(at).is_none() {
+        // The calls that are being served end first; the last one takes the endpoint along.
+        if self.endpoints.get(at).is_none_or(|books| books.accepted > 0) {
             return;
         }
         self.dismiss_server(at);

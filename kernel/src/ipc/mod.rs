@@ -5,7 +5,9 @@
 
 mod call;
 mod endpoint;
+mod handover;
 mod notification;
+pub(crate) mod passage;
 mod priority;
 mod transfer;
 
@@ -14,7 +16,8 @@ pub(crate) use endpoint::ServeRequest;
 use crate::domain::{Domain, Payer};
 use crate::object::Ref;
 use crate::thread::{Queue, Seat, Thread};
-use libpks::cap::Loan;
+use libpks::budget::CallTime;
+use libpks::cap::{Handle, Loan, Owner};
 
 /// How many calls deep a chain may be.
 pub(crate) const MAX_DEPTH: u8 = 8;
@@ -28,6 +31,8 @@ pub(crate) struct Endpoint {
     /// Who waits until a call is accepted. They stay when the server dies: the next one finds them.
     pub(crate) callers: Queue,
     pub(crate) payer: Option<Payer>,
+    /// Calls that were accepted here and have not ended, whoever served the endpoint then.
+    pub(crate) accepted: u32,
     /// Capabilities that name it.
     pub(crate) refs: u32,
 }
@@ -38,7 +43,8 @@ pub(crate) struct Server {
     pub(crate) domain: Ref<Domain>,
     pub(crate) entry: u64,
     pub(crate) cookie: u64,
-    /// The first activation that is free.
+    /// The first of its activations, and the first that is free.
+    pub(crate) first: Option<Ref<Activation>>,
     pub(crate) free: Option<Ref<Activation>>,
 }
 
@@ -53,10 +59,20 @@ pub(crate) struct Activation {
     pub(crate) below: Option<Ref<Activation>>,
     /// The caller's stack pointer.
     pub(crate) caller_rsp: u64,
+    /// What the call has used beyond the budget of who pays for it.
+    pub(crate) time: CallTime,
     /// What was lent for the length of the call.
     pub(crate) loans: heapless::Vec<Loan, { libpks::abi::message::MAX_TRANSFERS }>,
+    /// The next activation of the server at this endpoint.
+    pub(crate) sibling: Option<Ref<Activation>>,
+    /// The server was dismissed while somebody was in it: it goes when that call ends.
+    pub(crate) dismissed: bool,
     /// The next free activation of the endpoint.
     pub(crate) next_free: Option<Ref<Activation>>,
+    /// 1 if nobody is in it and it is in the endpoint's list of free ones, else 0. For the entry code.
+    pub(crate) available: u32,
+    /// Calls that it has accepted.
+    pub(crate) calls: u64,
 }
 
 /// A word of bits to set and to wait for.
@@ -69,9 +85,14 @@ pub(crate) struct Notification {
     pub(crate) refs: u32,
 }
 
-/// Bits to set in a notification, which may be gone by then.
+/// Bits to set in a notification when something happens. It is good as long as the capability is through which it was
+/// asked for: when that is revoked, deleted or handed over, nothing is signalled any more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signal {
     pub(crate) notification: Ref<Notification>,
     pub(crate) bits: u64,
+    /// Who asked for it.
+    pub(crate) owner: Owner,
+    /// The capability to the notification.
+    pub(crate) through: Handle,
 }

@@ -27,8 +27,17 @@ impl Kernel {
         self.give_root(Owner(domain.number()), made.object(ObjectKind::Notification), rights)
     }
 
-    /// Sets bits. If somebody waits, the first gets all that are set.
-    pub(crate) fn signal(&mut self, Signal { notification, bits }: Signal) {
+    /// Whether whoever asked for a signal still holds the capability through which that was done.
+    pub(crate) fn is_heard(&self, signal: &Signal) -> bool {
+        self.caps.lookup(signal.owner, signal.through).is_ok()
+    }
+
+    /// Sets bits, if somebody is there to hear of it. If somebody waits, the first gets all that are set.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if !self.is_heard(&signal) {
+            return;
+        }
+        let Signal { notification, bits, .. } = signal;
         let Some(books) = self.notifications.get_mut(notification) else { return };
         books.bits |= bits;
         if books.bits == 0 {

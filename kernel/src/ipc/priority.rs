@@ -1,7 +1,11 @@
 //! Priorities along calls: a server works for the most urgent of its caller and those who wait for it.
+//!
+//! Who waits lends how urgent it is, and not its budget: the time is still charged to who made the call that is being
+//! served, and ends with the server's overrun budget. A waiter without a budget lends nothing.
 
-use super::{Activation, Endpoint};
+use super::{Endpoint, MAX_ACTIVATIONS};
 use crate::object::Ref;
+use crate::sched::Level;
 use crate::state::Kernel;
 use crate::thread::{State, Thread};
 
@@ -11,19 +15,23 @@ const MAX_HOPS: usize = super::MAX_DEPTH as usize;
 impl Kernel {
     /// Lends the priority of a thread that waits at an endpoint to those who are served there, and on to whom those
     /// wait for.
-    pub(super) fn lend_priority(&mut self, waiter: Ref<Thread>, endpoint: Ref<Endpoint>) {
-        let priority = self.threads[waiter].priority;
+    pub(crate) fn lend_priority(&mut self, waiter: Ref<Thread>, endpoint: Ref<Endpoint>) {
+        let level = self.level(waiter);
         let mut next: heapless::Vec<Ref<Endpoint>, MAX_HOPS> = heapless::Vec::new();
         let _ = next.push(endpoint);
         let mut hops = 0;
         while let Some(&at) = next.get(hops) {
             hops += 1;
-            for number in 0..self.activations.capacity() {
-                let Some(served) = self.served_in(number, at) else { continue };
-                if self.threads[served].priority >= priority {
+            let served: heapless::Vec<Ref<Thread>, { MAX_ACTIVATIONS as usize }> = self
+                .activations_at(at)
+                .filter_map(|activation| self.activations[activation].thread)
+                .collect();
+            for served in served {
+                if self.threads[served].lent >= level {
                     continue;
                 }
-                self.set_priority(served, priority);
+                // It is kept even where the thread is as urgent already: its budget may end.
+                self.set_lent(served, level);
                 if let State::Calling(further) = self.threads[served].state {
                     // Beyond the last hop nobody is hurried, which is no more than a late reply.
                     let _ = next.push(further);
@@ -32,33 +40,29 @@ impl Kernel {
         }
     }
 
-    /// The thread in the activation with this number, if that is one of the endpoint.
-    fn served_in(&self, number: u32, endpoint: Ref<Endpoint>) -> Option<Ref<Thread>> {
-        let activation: &Activation = &self.activations[self.activations.at_number(number)?];
-        activation.thread.filter(|_| activation.endpoint == endpoint)
-    }
-
-    /// A thread has left a call: it keeps what it is lent by those who wait for the calls in which it still is. It is
-    /// in no queue.
-    pub(super) fn return_priority(&mut self, thread: Ref<Thread>) {
-        let mut priority = self.threads[thread].base_priority;
+    /// A thread has left a call, or begun one: it is lent what those have who wait for the calls in which it is now. It
+    /// is in no queue.
+    pub(super) fn take_what_is_lent(&mut self, thread: Ref<Thread>) {
+        let mut lent = Level::BACKGROUND;
         let mut at = self.threads[thread].top;
         while let Some(activation) = at.map(|at| &self.activations[at]) {
             at = activation.below;
-            let head = self.endpoints.get(activation.endpoint).and_then(|endpoint| endpoint.callers.head);
-            priority = head.map_or(priority, |head| priority.max(self.threads[head].priority));
+            let head = self.first_caller(activation.endpoint);
+            lent = head.map_or(lent, |head| lent.max(self.level(head)));
         }
-        self.threads[thread].priority = priority;
+        self.threads[thread].lent = lent;
     }
 
-    /// Changes the priority of a thread, wherever it waits.
-    fn set_priority(&mut self, thread: Ref<Thread>, priority: u8) {
-        if matches!(self.threads[thread].state, State::Running(_)) {
-            self.threads[thread].priority = priority;
-            return;
+    /// The most urgent of those who wait at an endpoint. Who stands at the head and has lost its budget since it came
+    /// goes behind those who have theirs, once.
+    pub(super) fn first_caller(&mut self, endpoint: Ref<Endpoint>) -> Option<Ref<Thread>> {
+        loop {
+            let head = self.endpoints.get(endpoint)?.callers.head?;
+            if self.level(head) >= self.threads[head].queued {
+                return Some(head);
+            }
+            let doing = self.unlink(head);
+            self.relink(head, doing);
         }
-        let doing = self.unlink(thread);
-        self.threads[thread].priority = priority;
-        self.relink(thread, doing);
     }
 }

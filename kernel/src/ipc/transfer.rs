@@ -5,12 +5,11 @@ use crate::object::Ref;
 use crate::state::Kernel;
 use libpks::abi::Error;
 use libpks::abi::message::{Info, MAX_TRANSFERS, Transfer, TransferMode, WORDS};
-use libpks::cap::{CapError, CapRights, Capability, Handle, Loan, Owner};
+use libpks::cap::{CapError, CapRights, Handle, Loan, Owner};
 
 /// What has been done for one capability of a message, so that it can be undone.
 enum Done {
     Copied(Handle),
-    Moved(Handle),
     Lent(Loan),
 }
 
@@ -18,9 +17,9 @@ enum Done {
 type Offers = heapless::Vec<(Transfer, u64), MAX_TRANSFERS>;
 
 impl Kernel {
-    /// Carries the capabilities of a message over and puts the receiver's handles into the words. All or none: what
-    /// can be refused is refused before anything is handed over, because a capability that came back would have
-    /// another handle than its holder knows.
+    /// Carries the capabilities of a message over and puts the receiver's handles into the words. All or none: those
+    /// that are handed over come last and all at one time, because a capability that came back would have another
+    /// handle than its holder knows.
     ///
     /// # Errors
     /// Those of the capability table for the first that could not be carried; `BadMessage`, also for a capability that
@@ -34,26 +33,25 @@ impl Kernel {
     ) -> Result<heapless::Vec<Loan, MAX_TRANSFERS>, Error> {
         let (from, to) = (Owner(from.number()), Owner(to.number()));
         let offers = self.check_offers(info, words, from, to)?;
-        self.widen_for_moves(&offers, from, to)?;
         let mut done: heapless::Vec<Done, MAX_TRANSFERS> = heapless::Vec::new();
-        let is_move = |transfer: Transfer| transfer.mode == TransferMode::Move;
-        // Those that are handed over come last.
-        for moves in [false, true] {
-            for (n, &(transfer, handle)) in offers.iter().enumerate() {
-                if is_move(transfer) != moves {
-                    continue;
+        for (n, &(transfer, handle)) in offers.iter().enumerate().filter(|(_, offer)| !is_move(offer)) {
+            match self.derive(transfer, handle, from, to) {
+                Ok((handle, step)) => {
+                    words[Transfer::word(n)] = handle.raw();
+                    let _ = done.push(step);
                 }
-                match self.carry(transfer, handle, from, to) {
-                    Ok((handle, step)) => {
-                        words[Transfer::word(n)] = handle.raw();
-                        let _ = done.push(step);
-                    }
-                    Err(error) => {
-                        self.undo(done, from, to);
-                        self.narrow_moves(&offers, from, to);
-                        return Err(error);
-                    }
+                Err(error) => {
+                    self.undo(done, to);
+                    return Err(error);
                 }
+            }
+        }
+        let moves = offers.iter().enumerate().filter(|(_, offer)| is_move(offer));
+        match self.hand_over(&moves.clone().map(|(_, offer)| Handle::from_raw(offer.1)).collect(), from, to) {
+            Ok(moved) => moves.zip(moved).for_each(|((n, _), new)| words[Transfer::word(n)] = new.raw()),
+            Err(error) => {
+                self.undo(done, to);
+                return Err(error);
             }
         }
         Ok(done
@@ -94,7 +92,8 @@ impl Kernel {
         Ok(offers)
     }
 
-    fn carry(
+    /// Copies or lends a capability.
+    fn derive(
         &mut self,
         transfer: Transfer,
         handle: u64,
@@ -104,47 +103,37 @@ impl Kernel {
         let held = self.caps.lookup(from, Handle::from_raw(handle))?.rights;
         let rights = if transfer.read_only { held - CapRights::WRITE } else { held };
         match transfer.mode {
-            TransferMode::Copy => self.mint(from, handle, to, rights, 0).map(|new| (new, Done::Copied(new))),
-            TransferMode::Move => self.hand_over(from, handle, to).map(|new| (new, Done::Moved(new))),
             TransferMode::Lend => {
                 self.lend(from, handle, to, rights).map(|(new, loan)| (new, Done::Lent(loan)))
             }
+            TransferMode::Copy => self.mint(from, handle, to, rights, 0).map(|new| (new, Done::Copied(new))),
+            TransferMode::Move => Err(Error::BadMessage),
         }
     }
 
-    /// Makes the receiver a holder of every region that is handed over, so that handing over needs no key more.
-    fn widen_for_moves(&mut self, offers: &Offers, from: Owner, to: Owner) -> Result<(), Error> {
-        for &(_, handle) in offers.iter().filter(|(transfer, _)| transfer.mode == TransferMode::Move) {
-            let capability = *self.caps.lookup(from, Handle::from_raw(handle))?;
-            if let Err(error) = self.widen(capability.object, to, capability.rights) {
-                self.narrow_moves(offers, from, to);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes back what [`Kernel::widen_for_moves`] did.
-    fn narrow_moves(&mut self, offers: &Offers, from: Owner, to: Owner) {
-        for &(_, handle) in offers.iter().filter(|(transfer, _)| transfer.mode == TransferMode::Move) {
-            if let Ok(&Capability { object, .. }) = self.caps.lookup(from, Handle::from_raw(handle)) {
-                self.narrow(object, to);
-            }
-        }
-    }
-
-    fn undo(&mut self, done: heapless::Vec<Done, MAX_TRANSFERS>, from: Owner, to: Owner) {
+    fn undo(&mut self, done: heapless::Vec<Done, MAX_TRANSFERS>, to: Owner) {
         for step in done {
-            // Each was possible in the other direction a moment ago, so none of this can fail.
-            let undone = match step {
-                Done::Copied(handle) => self.delete_cap(to, handle.raw()),
-                Done::Moved(handle) => self.hand_over(to, handle.raw(), from).map(|_| ()),
-                Done::Lent(loan) => {
-                    self.end_loan(loan);
-                    Ok(())
+            match step {
+                Done::Copied(handle) => {
+                    let undone = self.delete_cap(to, handle.raw());
+                    debug_assert!(undone.is_ok());
                 }
-            };
-            debug_assert!(undone.is_ok());
+                Done::Lent(loan) => self.end_loan(loan),
+            }
         }
     }
+
+    /// Drops what a message that reaches nobody was to hand over: its sender has given it away.
+    pub(super) fn drop_moves(&mut self, info: Info, words: &[u64; WORDS], from: Ref<Domain>) {
+        for n in 0..info.capabilities() {
+            if info.transfer(n).is_some_and(|transfer| transfer.mode == TransferMode::Move) {
+                // What its sender does not hold cannot be dropped, and need not be.
+                let _ = self.delete_cap(Owner(from.number()), words[Transfer::word(n)]);
+            }
+        }
+    }
+}
+
+fn is_move(offer: &(Transfer, u64)) -> bool {
+    offer.0.mode == TransferMode::Move
 }

@@ -1,9 +1,10 @@
 //! Walks every mapping of every CPU and checks the rules that the rest of the kernel relies on.
 //!
 //! 1. Nothing is writable and executable; nothing is executable but the kernel's text and images in slots.
-//! 2. U/S is clear at every leaf but the test page.
-//! 3. The only pages that are writable under key 0 are the trap slots (where the CPU has PKS), and every CPU has
-//!    slots and books of its own.
+//! 2. Out of the keys' reach (`arch::protection`) are the pages that the CPU must reach under any PKRS (the IDT; in each
+//!    window constants, trap slots, descriptor tables) and the test page, nothing else. Of the former only the trap slots are writable.
+//! 3. No page that keys cover carries key 0, which is open to every domain (where the CPU has keys). Every CPU has slots
+//!    and books of its own.
 //! 4. The direct map carries the kernel's key everywhere, and maps read-only every frame that is mapped executable
 //!    elsewhere.
 //! 5. Keys in slots and regions are those of their domain or class; nothing there carries key 0 or the kernel's.
@@ -13,9 +14,9 @@ use super::bringup::{self, TOP_SPAN};
 use super::map::Leaf;
 use super::paging::{ADDRESS, Table, is_leaf, is_present};
 use super::{
-    DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, PAGE, USER_TEST_PAGE,
+    DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, PAGE, UNKEYED_TEST_PAGE,
 };
-use crate::arch::window;
+use crate::arch::{protection, window};
 use crate::boot::MAX_CPUS;
 use crate::state::Kernel;
 use heapless::Vec;
@@ -102,8 +103,11 @@ fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str
     if leaf.writable() && leaf.executable() {
         return Some("writable and executable");
     }
-    if leaf.user && address != USER_TEST_PAGE {
-        return Some("open to user mode");
+    if leaf.is_keyed() == (is_outside_of_keys(address) || address == UNKEYED_TEST_PAGE) {
+        return Some("reached under any PKRS, or not, against the rule");
+    }
+    if leaf.writable() && is_outside_of_keys(address) && address != window::SLOTS {
+        return Some("what the CPU reads by itself is writable");
     }
     if leaf.executable() && !is_text(address) {
         return Some("executable outside of text");
@@ -112,13 +116,8 @@ fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str
         return Some("outside of every area");
     }
     let key = leaf.key();
-    if leaf.writable()
-        && key == Pkey::OPEN
-        && kernel.pks
-        && address != window::SLOTS
-        && address != USER_TEST_PAGE
-    {
-        return Some("writable under key 0");
+    if key == Pkey::OPEN && protection::in_force().has_keys() && leaf.is_keyed() {
+        return Some("under key 0");
     }
     if (DIRECT_MAP..DIRECT_MAP + DIRECT_MAP_BYTES).contains(&address) && key != Pkey::KERNEL {
         return Some("direct map without the kernel's key");
@@ -126,7 +125,7 @@ fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str
     if leaf.executable() && has_writable_alias(address, leaf) {
         return Some("text has a writable alias");
     }
-    if address >= KERNEL_TABLES && key != Pkey::KERNEL && !is_open_by_design(address) {
+    if address >= KERNEL_TABLES && key != Pkey::KERNEL && leaf.is_keyed() {
         return Some("kernel page without the kernel's key");
     }
     owner_rule(kernel, address, key)
@@ -139,7 +138,7 @@ fn is_text(address: u64) -> bool {
 
 fn is_in_area(address: u64) -> bool {
     let within = |base: u64, bytes: u64| (base..base + bytes).contains(&address);
-    address == USER_TEST_PAGE
+    address == UNKEYED_TEST_PAGE
         || within(DIRECT_MAP, DIRECT_MAP_BYTES)
         || layout::slot_of(address).is_some()
         || within(layout::REGIONS_BASE, layout::REGIONS_BYTES)
@@ -156,14 +155,14 @@ fn has_writable_alias(address: u64, leaf: Leaf) -> bool {
     })
 }
 
-/// The pages of key 0: the IDT, and in the window the constants, the slots and the descriptor tables.
-fn is_open_by_design(address: u64) -> bool {
+/// The IDT, and in the window the constants, the slots and the descriptor tables.
+fn is_outside_of_keys(address: u64) -> bool {
     let idt = crate::arch::idt::address();
     matches!(address, window::CONSTANTS | window::SLOTS | window::TABLES) || address == idt
 }
 
 fn owner_rule(kernel: &Kernel, address: u64, key: Pkey) -> Option<&'static str> {
-    if !kernel.pks {
+    if !protection::in_force().has_keys() {
         return None;
     }
     if let Some(slot) = layout::slot_of(address) {

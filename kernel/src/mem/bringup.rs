@@ -4,9 +4,11 @@ use super::direct::{set_base, words_mut};
 use super::map::{MapError, Mapping, PageTables};
 use super::paging::{ADDRESS, Table, index};
 use super::{
-    DEVICES, DIRECT_MAP, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE, USER_TEST_PAGE,
+    DEVICES, DIRECT_MAP, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE, UNKEYED_TEST_PAGE,
     translations,
 };
+use crate::arch::entry::{self, Sites};
+use crate::arch::protection::Instructions;
 use crate::arch::{gdt, insn, record, window};
 use crate::boot::{Boot, RamUse};
 use libpks::abi::layout;
@@ -52,8 +54,8 @@ struct Section {
 }
 
 /// The sections of the image. All of it carries the kernel's key, text too: instruction fetches are not checked, so
-/// domains can pass the gates but read nothing. The IDT alone is open, because the CPU reads it under any PKRS. The
-/// text of SelfTest writes PKRS and CR0 without a check: here it cannot be executed (see [`open_vault`]).
+/// domains can pass the gates but read nothing. The IDT alone is out of PKRS's reach, because the CPU reads it under any
+/// word. The text of SelfTest writes PKRS and CR0 without a check: here it cannot be executed (see [`open_vault`]).
 fn sections() -> [Section; 6] {
     let at = |symbol: *const u8| symbol as u64;
     let section = |from, to, mapping| Section { from: at(from), to: at(to), mapping };
@@ -62,7 +64,7 @@ fn sections() -> [Section; 6] {
         section(&raw const __init_start, &raw const __init_end, Mapping::text(Pkey::KERNEL)),
         section(&raw const __selftest_start, &raw const __selftest_end, Mapping::constant(Pkey::KERNEL)),
         section(&raw const __rodata_start, &raw const __rodata_end, Mapping::constant(Pkey::KERNEL)),
-        section(&raw const __data_start, &raw const __idt_end, Mapping::constant(Pkey::OPEN)),
+        section(&raw const __data_start, &raw const __idt_end, Mapping::READ_UNDER_ANY_PKRS),
         section(&raw const __idt_end, &raw const __image_end, Mapping::data(Pkey::KERNEL)),
     ]
 }
@@ -112,27 +114,28 @@ pub(crate) unsafe fn build(boot: &Boot) -> Result<Roots, BringupError> {
     Ok(roots)
 }
 
-/// Replaces every read and write of PKRS in the entry code, for a CPU that has no such register: the writes by a
-/// two-byte no-operation, the reads by XOR EAX, EAX.
+/// Puts into the entry code and the text of SelfTest what reads and writes the rights word on this machine.
 ///
 /// # Safety
 /// Runs once, on the loader's page tables, before any trap and before any other CPU.
 #[unsafe(link_section = ".init.text")]
-pub(crate) unsafe fn remove_pkrs_accesses(boot: &Boot) {
+pub(crate) unsafe fn fit_pkrs_accesses(boot: &Boot, instructions: Instructions) {
     // SAFETY: the loader maps all RAM there.
     unsafe { set_base(boot.direct_map) };
-    let (writes, reads) = crate::arch::entry::pkrs_sites();
     let start = &raw const __image_start as u64;
-    let replace = |sites: &[u64], bytes: [u8; 2]| {
-        for site in sites {
-            for (n, byte) in bytes.into_iter().enumerate() {
-                let physical = boot.image_physical + (site - start) + n as u64;
-                super::copy_to_frame(physical / PAGE * PAGE, (physical % PAGE) as usize, &[byte]);
-            }
+    let replace = |site: u64, bytes: &[u8]| {
+        for (n, byte) in bytes.iter().enumerate() {
+            let physical = boot.image_physical + (site - start) + n as u64;
+            super::copy_to_frame(physical / PAGE * PAGE, (physical % PAGE) as usize, &[*byte]);
         }
     };
-    replace(writes, [0x66, 0x90]);
-    replace(reads, [0x31, 0xc0]);
+    let Sites { writes, reads, numbers, vault_writes, vault_reads } = entry::pkrs_sites();
+    let each = |sites: [&[u64]; 2], bytes: &[u8]| {
+        sites.into_iter().flatten().for_each(|&site| replace(site, bytes));
+    };
+    each([writes, vault_writes], &instructions.write);
+    each([reads, vault_reads], &instructions.read);
+    each([numbers, &[]], &instructions.number.to_le_bytes());
 }
 
 /// After the bootstrap CPU has loaded its root: the direct map is the kernel's own from now on.
@@ -184,7 +187,7 @@ fn reserve_areas(memory: &mut Memory, boot: &Boot) -> Result<(), BringupError> {
         (KERNEL_TABLES, KERNEL_TABLES_BYTES),
         (DEVICES, TOP_SPAN),
         (layout::KERNEL_BASE, PAGE),
-        (USER_TEST_PAGE, PAGE),
+        (UNKEYED_TEST_PAGE, PAGE),
     ];
     for (base, bytes) in areas {
         for n in 0..bytes.div_ceil(TOP_SPAN) {
@@ -320,7 +323,7 @@ fn own_path(memory: &mut Memory, shared: Table) -> Result<Table, BringupError> {
         }
         match above {
             None => root = own,
-            Some(table) => table.set(index(window::BASE, level + 1), super::paging::table_entry(own, false)),
+            Some(table) => table.set(index(window::BASE, level + 1), super::paging::table_entry(own, true)),
         }
         above = Some(own);
         if level == 3 {
@@ -338,7 +341,7 @@ fn map_window(memory: &mut Memory, number: u64) -> Result<(), BringupError> {
     let frame =
         |memory: &mut Memory| memory.allocate_frame().map_err(|_| BringupError::TooLittle("a CPU window"));
     let constants = frame(memory)?;
-    memory.map_page(window::CONSTANTS, constants, Mapping::constant(Pkey::OPEN))?;
+    memory.map_page(window::CONSTANTS, constants, Mapping::READ_UNDER_ANY_PKRS)?;
     memory.map_page(window::CONSTANTS_ALIAS, constants, Mapping::data(Pkey::KERNEL))?;
     let words = window::initial_constants(number);
     for (n, word) in words.into_iter().enumerate() {
@@ -349,13 +352,13 @@ fn map_window(memory: &mut Memory, number: u64) -> Result<(), BringupError> {
     // DEPTH is 1 until the CPU enters its first domain.
     super::direct::write_word(per_cpu, 1);
     let slots = frame(memory)?;
-    memory.map_page(window::SLOTS, slots, Mapping::data(Pkey::OPEN))?;
+    memory.map_page(window::SLOTS, slots, Mapping::WRITTEN_UNDER_ANY_PKRS)?;
     for slot in 1..=6 {
         super::direct::write_word(slots + slot * window::SLOT_BYTES - 48, record::NO_ERROR_CODE);
     }
     // Writable until LTR has marked the TSS busy (`seal_tables`).
     let tables = frame(memory)?;
-    memory.map_page(window::TABLES, tables, Mapping::data(Pkey::OPEN))?;
+    memory.map_page(window::TABLES, tables, Mapping::WRITTEN_UNDER_ANY_PKRS)?;
     super::copy_to_frame(tables, 0, &gdt::build());
     for stack in window::stacks() {
         for at in (stack.bottom..stack.top).step_by(PAGE as usize) {
@@ -374,7 +377,7 @@ pub(crate) fn forget_init() {
 
 /// Makes GDT and TSS of the CPU with this root read-only.
 pub(crate) fn seal_tables(root: u64) {
-    protect_in_window(root, window::TABLES, Mapping::constant(Pkey::OPEN));
+    protect_in_window(root, window::TABLES, Mapping::READ_UNDER_ANY_PKRS);
 }
 
 fn protect_in_window(root: u64, address: u64, mapping: Mapping) {

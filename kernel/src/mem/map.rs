@@ -1,7 +1,9 @@
 //! The page tables that all CPUs share below their roots.
 
 use super::paging::{ADDRESS, Table, index, is_leaf, is_present, leaf_flags, table_entry};
-use super::{PAGE, USER_TEST_PAGE};
+use super::{PAGE, UNKEYED_TEST_PAGE};
+use crate::arch::protection;
+use libpks::abi::layout;
 use libpks::pkey::{Pkey, pte_key, pte_with_key};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
@@ -25,33 +27,54 @@ pub(crate) struct Mapping {
     pub(crate) writable: bool,
     pub(crate) executable: bool,
     pub(crate) uncached: bool,
+    /// Out of the keys' reach: with PKS a page with U/S set, with PKU one without (Intel SDM vol. 3A, 4.6.2).
+    pub(crate) unkeyed: bool,
     pub(crate) key: Pkey,
 }
 
 impl Mapping {
     /// Data that can be written.
     pub(crate) const fn data(key: Pkey) -> Mapping {
-        Mapping { writable: true, executable: false, uncached: false, key }
+        Mapping { writable: true, executable: false, uncached: false, unkeyed: false, key }
     }
 
     /// Data that cannot.
     pub(crate) const fn constant(key: Pkey) -> Mapping {
-        Mapping { writable: false, executable: false, uncached: false, key }
+        Mapping { writable: false, executable: false, uncached: false, unkeyed: false, key }
     }
 
     /// Instructions.
     pub(crate) const fn text(key: Pkey) -> Mapping {
-        Mapping { writable: false, executable: true, uncached: false, key }
+        Mapping { writable: false, executable: true, uncached: false, unkeyed: false, key }
     }
 
     /// Device registers.
     pub(crate) const fn device(key: Pkey) -> Mapping {
-        Mapping { writable: true, executable: false, uncached: true, key }
+        Mapping { writable: true, executable: false, uncached: true, unkeyed: false, key }
     }
 
-    pub(super) fn flags(self, user: bool) -> u64 {
+    /// What the CPU reads by itself, or an exit compares with: in force under any PKRS, because no word of it opens or
+    /// closes such a page. Nothing runs in user mode, and SMAP is off, so U/S means nothing else.
+    pub(crate) const READ_UNDER_ANY_PKRS: Mapping =
+        Mapping { unkeyed: true, ..Mapping::constant(Pkey::OPEN) };
+
+    /// What the CPU pushes to: the same, and writable.
+    pub(crate) const WRITTEN_UNDER_ANY_PKRS: Mapping = Mapping { unkeyed: true, ..Mapping::data(Pkey::OPEN) };
+
+    pub(super) fn flags(self) -> u64 {
+        let user = self.unkeyed != protection::in_force().covers_user_pages();
         leaf_flags(self.writable, self.executable, self.uncached, user, self.key)
     }
+}
+
+/// Whether the entry of this level for an address has U/S set, so that leaves below it decide: with PKU every one, else
+/// those that lead to the test page, and to the area of the kernel's image and the CPU windows.
+fn leaves_decide_user(address: u64, level: u8) -> bool {
+    let last = address | ((PAGE << (9 * (level as u64 - 1))) - 1);
+    let first = last & !((PAGE << (9 * (level as u64 - 1))) - 1);
+    protection::in_force().covers_user_pages()
+        || (first <= UNKEYED_TEST_PAGE && UNKEYED_TEST_PAGE <= last)
+        || last >= layout::KERNEL_BASE
 }
 
 /// What a walk found.
@@ -77,6 +100,11 @@ impl Leaf {
         (self.entry & ADDRESS & !(bytes - 1)) | (address & (bytes - 1) & !(PAGE - 1))
     }
 
+    /// Whether the keys cover the page.
+    pub(crate) fn is_keyed(self) -> bool {
+        self.user == protection::in_force().covers_user_pages()
+    }
+
     /// Whether the page can be written as far as the leaf says.
     pub(crate) fn writable(self) -> bool {
         self.entry & Flags::WRITABLE.bits() != 0
@@ -99,6 +127,11 @@ pub(crate) struct PageTables {
 }
 
 impl PageTables {
+    /// The tables below a root, to look at.
+    pub(crate) const fn at(root: u64, levels: u8) -> PageTables {
+        PageTables { root: Table(root), levels }
+    }
+
     /// The lowest table entry for an address: the leaf or the first that is not present. The table it lies in, its
     /// level and whether U/S is set so far.
     fn descend(&self, address: u64) -> (Table, u8, bool) {
@@ -130,7 +163,6 @@ impl PageTables {
         mapping: Mapping,
         frames: FrameSource<'_>,
     ) -> Result<(), MapError> {
-        let user = address == USER_TEST_PAGE;
         loop {
             let (table, level, _) = self.descend(address);
             let at = index(address, level);
@@ -139,25 +171,26 @@ impl PageTables {
             }
             if level == leaf_level {
                 let large = if leaf_level > 1 { Flags::HUGE_PAGE.bits() } else { 0 };
-                table.set(at, physical | mapping.flags(user) | large);
+                table.set(at, physical | mapping.flags() | large);
                 return Ok(());
             }
             // Top-level entries are made at boot, so that the roots of all CPUs stay equal.
             if level == self.levels || (self.levels == 5 && level == 4) {
                 return Err(MapError::OutsideAreas);
             }
+            let user = leaves_decide_user(address, level);
             table.set(at, table_entry(Table(frames().ok_or(MapError::NoFrames)?), user));
         }
     }
 
     /// Makes the tables of the upper levels for an address, at boot.
     pub(super) fn reserve(&mut self, address: u64, frames: FrameSource<'_>) -> Result<(), MapError> {
-        let user = address == USER_TEST_PAGE;
         loop {
             let (table, level, _) = self.descend(address);
             if level <= 3 {
                 return Ok(());
             }
+            let user = leaves_decide_user(address, level);
             table.set(index(address, level), table_entry(Table(frames().ok_or(MapError::NoFrames)?), user));
         }
     }
@@ -183,7 +216,7 @@ impl PageTables {
 
     /// Gives a page of 4 KiB other rights. The caller invalidates it on every CPU.
     pub(crate) fn protect(&mut self, address: u64, mapping: Mapping) -> bool {
-        self.change(address, |entry| (entry & ADDRESS) | mapping.flags(false))
+        self.change(address, |entry| (entry & ADDRESS) | mapping.flags())
     }
 
     fn change(&mut self, address: u64, change_fn: impl FnOnce(u64) -> u64) -> bool {

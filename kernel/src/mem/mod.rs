@@ -45,7 +45,7 @@ pub(crate) const DEVICES: u64 = 0xffff_f800_0000_0000;
 /// Where SelfTest maps a leaf of each size for the length of one operation, a GiB for each size.
 pub(crate) const LEAF_TEST: u64 = DEVICES + (1 << 38);
 /// The page of K5 to K7 (docs/testing.md).
-pub(crate) const USER_TEST_PAGE: u64 = 0x0000_0080_0000_0000;
+pub(crate) const UNKEYED_TEST_PAGE: u64 = 0x0000_0080_0000_0000;
 
 /// No frame is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

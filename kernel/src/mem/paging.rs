@@ -35,8 +35,8 @@ pub(crate) const fn index(address: u64, level: u8) -> usize {
     ((address >> (12 + 9 * (level as u64 - 1))) & 511) as usize
 }
 
-/// An entry that points to a table. Rights are decided by the leaf; U/S is set only above the test page. Accessed is set
-/// beforehand, as in leaves.
+/// An entry that points to a table. Rights are decided by the leaf; U/S is set where the leaf decides that too
+/// (`map.rs`). Accessed is set beforehand, as in leaves.
 pub(crate) fn table_entry(table: Table, user: bool) -> u64 {
     let mut flags = Flags::PRESENT | Flags::WRITABLE | Flags::ACCESSED;
     flags.set(Flags::USER_ACCESSIBLE, user);

@@ -31,6 +31,11 @@ impl<T> ReservedTable<T> {
         Self { base, len: 0, mapped_bytes: 0, entries: PhantomData }
     }
 
+    /// Where an entry is, or would be.
+    pub(crate) fn address_of(&self, index: u32) -> u64 {
+        self.base + u64::from(index) * size_of::<T>() as u64
+    }
+
     fn entry(&self, index: u32) -> *mut T {
         core::ptr::with_exposed_provenance_mut::<T>(self.base as usize).wrapping_add(index as usize)
     }

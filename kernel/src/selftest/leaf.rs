@@ -2,6 +2,7 @@
 //! so that nothing of it is left whatever becomes of who asked.
 
 use super::{MENDED, Outcome, in_vault, probe, word_from};
+use crate::arch::protection::{IA32_PKRS, pkrs_number, pkrs_write};
 use crate::mem::{self, LEAF_TEST, Mapping, PAGE};
 use crate::state::Kernel;
 use core::arch::naked_asm;
@@ -22,7 +23,7 @@ const JMP_RDX: [u8; 2] = [0xff, 0xe2];
 /// fix-ups. RDI the address, ESI the word, RDX where EAX goes that the page has set, or 0.
 ///
 /// # Safety
-/// PKS is on; interrupts are off; at the address lies the code that [`code`] makes, or a page whose fetch faults.
+/// Keys are on; interrupts are off; at the address lies the code that [`code`] makes, or a page whose fetch faults.
 #[unsafe(naked)]
 #[unsafe(link_section = ".selftest.text")]
 unsafe extern "C" fn fetch_page(address: u64, word: u32, value: *mut u64) {
@@ -30,9 +31,9 @@ unsafe extern "C" fn fetch_page(address: u64, word: u32, value: *mut u64) {
         "push rbx",
         "mov rbx, rdx",
         "mov eax, esi",
-        "mov ecx, {pkrs}",
+        pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
-        "wrmsr",
+        write_pkrs!(),
         "lea rdx, [rip + 2f]",
         "xor eax, eax",
         // No CALL: the word may close the stack.
@@ -40,16 +41,16 @@ unsafe extern "C" fn fetch_page(address: u64, word: u32, value: *mut u64) {
         "2:",
         "mov r9, rax",
         "mov eax, {kernel}",
-        "mov ecx, {pkrs}",
+        pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
-        "wrmsr",
+        write_pkrs!(),
         "mov [rbx], r9",
         "pop rbx",
         "ret",
         ".pushsection .fixups,\"a\"",
         ".quad {page}, 2b",
         ".popsection",
-        pkrs = const crate::arch::entry::IA32_PKRS,
+        pkrs = const IA32_PKRS,
         kernel = const Pkrs::KERNEL.raw(),
         page = const LEAF_TEST as i64,
     )
@@ -74,7 +75,7 @@ impl Kernel {
         &mut self,
         [shape, key, word, access, value, _]: [u64; 6],
     ) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
+        self.need_keys()?;
         let (level, executable) = (shape & 0xff, shape & LEAF_EXECUTABLE != 0);
         let key = u8::try_from(key).ok().and_then(Pkey::new).ok_or(Error::InvalidArgument)?;
         let word = word_from(word)?;
@@ -127,7 +128,7 @@ fn before(access: u64, value: u64) -> u64 {
 fn fetch(address: u64, word: Pkrs) -> Outcome {
     super::retry_over_nmis(|| {
         let mut value = 0;
-        // SAFETY: PKS is on, interrupts are off in the kernel; the page holds code that comes back, or cannot be executed.
+        // SAFETY: keys are on, interrupts are off in the kernel; the page holds code that comes back, or cannot be executed.
         in_vault(fetch_page as FetchPage, |fetch| unsafe { fetch(address, word.raw(), &raw mut value) });
         Outcome { value, ..*MENDED.lock() }
     })

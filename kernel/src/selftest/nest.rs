@@ -1,10 +1,10 @@
 //! Traps inside one another, as many as there are stacks for and more, and stacks that overflow.
 
 use super::{NMI_PKRS, NMI_WATCHED, NMIS, vault_alias};
+use crate::arch::protection::live_pkrs;
 use crate::arch::{apic, window};
 use crate::selftest::in_vault;
 use crate::state::Kernel;
-use crate::trap::live_pkrs;
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 use libpks::abi::Error;
@@ -58,7 +58,7 @@ pub(super) fn note_breakpoint() {
     let seen = SEEN.get(depth as usize - 2);
     if let Some(level) = seen {
         level.depth.store(depth, Ordering::SeqCst);
-        level.before.store(live_pkrs(true).raw(), Ordering::SeqCst);
+        level.before.store(live_pkrs().raw(), Ordering::SeqCst);
     }
     let left = LEFT.load(Ordering::SeqCst).saturating_sub(1);
     LEFT.store(left, Ordering::SeqCst);
@@ -73,7 +73,7 @@ pub(super) fn note_breakpoint() {
         }
     }
     if let Some(level) = seen {
-        level.after.store(live_pkrs(true).raw(), Ordering::SeqCst);
+        level.after.store(live_pkrs().raw(), Ordering::SeqCst);
     }
 }
 
@@ -101,7 +101,7 @@ impl Kernel {
         &mut self,
         [levels, innermost, asked, ..]: [u64; 6],
     ) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
+        self.need_keys()?;
         let levels = usize::try_from(levels).ok().filter(|&levels| (1..=LEVELS).contains(&levels));
         let levels = levels.ok_or(Error::InvalidArgument)?;
         let asked =
@@ -110,9 +110,9 @@ impl Kernel {
             return Err(Error::InvalidArgument);
         }
         NMI_PKRS.store(0, Ordering::SeqCst);
-        let before = live_pkrs(true).raw();
+        let before = live_pkrs().raw();
         nest(levels as u32, innermost as u32);
-        let after = live_pkrs(true).raw();
+        let after = live_pkrs().raw();
         let level = &SEEN[asked];
         let reached = SEEN.iter().filter(|level| level.depth.load(Ordering::SeqCst) != 0).count();
         Ok([

@@ -1,6 +1,7 @@
 //! One access under a rights word of the caller's choice.
 
 use super::{MENDED, Outcome, in_vault, retry_over_nmis, word_from};
+use crate::arch::protection::{self, IA32_PKRS, pkrs_number, pkrs_write};
 use crate::state::Kernel;
 use core::arch::naked_asm;
 use libpks::abi::Error;
@@ -14,15 +15,25 @@ pub(super) enum Circumstances {
     Usual = 0,
     /// CR0.WP is clear.
     WithoutWriteProtect = 1,
-    /// CR4.PKS is clear.
+    /// The bit of CR4 that switches the keys on is clear: its number is the value that the routine gets.
     WithoutKeys = 2,
 }
 
+impl Circumstances {
+    /// As [`probe_access`] takes it.
+    fn code(self) -> u32 {
+        match self {
+            Circumstances::WithoutKeys => protection::in_force().control_bit().bits().trailing_zeros(),
+            other => other as u32,
+        }
+    }
+}
+
 /// One access under a rights word, and back under the kernel's. RDI the address, ESI the word, EDX 0 to read and 1 to
-/// write, RCX the value, R8 where the value read goes, R9D the [`Circumstances`].
+/// write, RCX the value, R8 where the value read goes, R9D the code of the [`Circumstances`].
 ///
 /// # Safety
-/// PKS is on; interrupts are off; the address may be anything, because a fault is mended.
+/// Keys are on; interrupts are off; the address may be anything, because a fault is mended.
 #[unsafe(naked)]
 #[unsafe(link_section = ".selftest.text")]
 unsafe extern "C" fn probe_access(
@@ -48,13 +59,13 @@ unsafe extern "C" fn probe_access(
         "mov cr0, r10",
         "2:",
         "mov eax, esi",
-        "mov ecx, {pkrs}",
+        pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
-        "wrmsr",
+        write_pkrs!(),
         "cmp r9d, 2",
-        "jne 7f",
+        "jb 7f",
         "mov r10, r12",
-        "btr r10, 24",           // PKS; what the TLB has of the page was made with it
+        "btr r10, r9",           // what the TLB has of the page was made with it
         "mov cr4, r10",
         "invlpg [rdi]",
         "7:",
@@ -68,14 +79,14 @@ unsafe extern "C" fn probe_access(
         "mov [rdi], rbx",
         "5:",
         "cmp r9d, 2",
-        "jne 8f",
+        "jb 8f",
         "mov cr4, r12",
         "invlpg [rdi]",
         "8:",
         "mov eax, {kernel}",
-        "mov ecx, {pkrs}",
+        pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
-        "wrmsr",
+        write_pkrs!(),
         "mov cr0, rbp",
         "mov [r8], rbx",
         "pop r12",
@@ -87,7 +98,7 @@ unsafe extern "C" fn probe_access(
         ".quad 4b, 5b",
         ".quad 6b, 5b",
         ".popsection",
-        pkrs = const crate::arch::entry::IA32_PKRS,
+        pkrs = const IA32_PKRS,
         kernel = const Pkrs::KERNEL.raw(),
     )
 }
@@ -104,10 +115,10 @@ pub(super) fn access(
 ) -> Outcome {
     retry_over_nmis(|| {
         let mut read = 0;
-        // SAFETY: PKS is on, interrupts are off in the kernel; whatever the address is, its fault is mended. What a write
+        // SAFETY: keys are on, interrupts are off in the kernel; whatever the address is, its fault is mended. What a write
         // changes is the test's affair: the capability is there for that.
         in_vault(probe_access as ProbeAccess, |probe| unsafe {
-            probe(address, word.raw(), access, value, &raw mut read, circumstances as u32);
+            probe(address, word.raw(), access, value, &raw mut read, circumstances.code());
         });
         Outcome { value: read, ..*MENDED.lock() }
     })
@@ -119,7 +130,7 @@ impl Kernel {
         [address, word, access_word, value, ..]: [u64; 6],
         circumstances: Circumstances,
     ) -> Result<[u64; 8], Error> {
-        self.need_pks()?;
+        self.need_keys()?;
         if access_word > 1 {
             return Err(Error::InvalidArgument);
         }

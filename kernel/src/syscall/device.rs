@@ -9,6 +9,11 @@ use libpks::abi::inspect::PowerAction;
 use libpks::abi::{Error, Syscall};
 use libpks::cap::{CapRights, ObjectId, ObjectKind};
 
+/// A line that can be used. The one for all lines is there to be divided.
+fn single(line: u32) -> Result<u32, Error> {
+    if line == ALL_LINES { Err(Error::InvalidArgument) } else { Ok(line) }
+}
+
 impl Kernel {
     pub(super) fn operate_device(&mut self, syscall: Syscall, request: &Request) -> Outcome {
         let [handle, first, second, third, ..] = request.words;
@@ -48,13 +53,13 @@ impl Kernel {
                 Ok(Answer::one(handle.raw()))
             }
             Syscall::IrqBind => {
-                let line = line(self, CapRights::MANAGE)?;
+                let line = single(line(self, CapRights::MANAGE)?)?;
                 let signal = self.signal_for(request, first, second)?;
                 self.bind_line(line, request.domain, signal);
                 Ok(Answer::NOTHING)
             }
             Syscall::IrqAck => {
-                let line = line(self, CapRights::MANAGE)?;
+                let line = single(line(self, CapRights::MANAGE)?)?;
                 self.acknowledge_line(line);
                 Ok(Answer::NOTHING)
             }

@@ -1,12 +1,13 @@
 //! Operations on domains and boot modules.
 
 use super::{Answer, Outcome, Request, misrouted};
-use crate::domain::{Domain, Quota};
+use crate::domain::{Domain, DomainRequest, Quota};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::ThreadRequest;
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, Syscall, layout};
+use libpks::budget::{Budget, OVERRUN_LEAST_NS, OVERRUN_LONGEST_NS};
 use libpks::cap::{CapRights, ObjectKind, Owner};
 
 impl Kernel {
@@ -78,7 +79,7 @@ impl Kernel {
     }
 
     fn make_domain(&mut self, request: &Request) -> Outcome {
-        let [_, quota, bytes, priority, ..] = request.words;
+        let [_, quota, bytes, priority, budget_ns, every_ns, overrun_ns, _] = request.words;
         let module = self.module_for(request)?;
         let quota =
             self.object::<Quota>(request.owner(), quota, ObjectKind::MemoryQuota, CapRights::MANAGE)?;
@@ -87,12 +88,17 @@ impl Kernel {
         if priority > self.domains[request.domain].priority {
             return Err(Error::InvalidArgument);
         }
+        let budget = Budget::new(budget_ns, every_ns).map_err(|_| Error::InvalidArgument)?;
+        if !(OVERRUN_LEAST_NS..=OVERRUN_LONGEST_NS).contains(&overrun_ns) {
+            return Err(Error::InvalidArgument);
+        }
         let mut room = [0; layout::IPC_BUFFER_BYTES];
         let name = libpks::abi::name(self.request_text(request, &mut room)?);
         if name.contains(char::is_control) {
             return Err(Error::InvalidArgument);
         }
-        let domain = self.create_domain(&name, module, quota, bytes, priority)?;
+        let made = DomainRequest { name: &name, quota, bytes, priority, budget, overrun_ns };
+        let domain = self.create_domain(module, &made)?;
         self.domains[domain].refs = 1;
         let rights = CapRights::READ | CapRights::GRANT | CapRights::MANAGE;
         let handle = self.give_root(request.owner(), domain.object(ObjectKind::Domain), rights)?;

@@ -1,20 +1,21 @@
 //! Operations that show the kernel from the inside: log, inspection, self-test.
 
 use super::{Answer, Outcome, Request, misrouted};
-use crate::arch::clock;
+use crate::arch::{clock, protection};
 use crate::domain::Domain;
-use crate::log;
+use crate::log::{self, Harmless};
 use crate::mem::{self, PAGE};
 use crate::object::Ref;
+use crate::places;
 use crate::state::Kernel;
 use crate::thread::{State, Thread};
 use core::fmt::Write;
 use libpks::abi::inspect::{
-    CapInfo, CpuInfo, DomainInfo, Isolation, KeyInfo, Subject, SystemInfo, ThreadInfo, ThreadState,
+    CapInfo, CpuInfo, DomainInfo, KeyInfo, Objects, Subject, SystemInfo, ThreadInfo, ThreadState,
 };
 use libpks::abi::selftest::SelfTestOp;
 use libpks::abi::{Error, Name, Syscall, layout, name};
-use libpks::cap::{CapRights, ObjectKind, Owner};
+use libpks::cap::{CapRights, ObjectId, ObjectKind, Owner};
 use libpks::pkey::Pkey;
 use libpks::table::Table;
 
@@ -31,7 +32,7 @@ impl Kernel {
                 let mut room = [0; layout::IPC_BUFFER_BYTES];
                 let text = self.request_text(request, &mut room)?;
                 let source = self.domains[request.domain].name.clone();
-                text.lines().for_each(|line| log::line(&source, format_args!("{line}")));
+                text.lines().for_each(|line| log::line(&source, format_args!("{}", Harmless(line))));
                 Ok(Answer::NOTHING)
             }
             Syscall::LogRead => {
@@ -40,6 +41,9 @@ impl Kernel {
                 let read = log::read(first, &mut room);
                 self.write_buffer(self.seat(request.thread), &room[..read.bytes]);
                 let next = read.from + read.bytes as u64;
+                if self.log_drainer == Some(request.domain) {
+                    self.log_drained = self.log_drained.max(next);
+                }
                 Ok(Answer::Buffer([next, read.from, 0, 0, 0, 0, 0, 0], read.bytes))
             }
             Syscall::LogSubscribe => {
@@ -49,7 +53,8 @@ impl Kernel {
                 self.log_drainer = Some(request.domain);
                 log::set_drained(true);
                 // What was logged before went to the serial port already.
-                Ok(Answer::one(log::written()))
+                self.log_drained = log::written();
+                Ok(Answer::one(self.log_drained))
             }
             Syscall::SelfTest => {
                 self.require(owner, handle, ObjectKind::SelfTest, CapRights::MANAGE)?;
@@ -63,6 +68,20 @@ impl Kernel {
                 self.inspect(request.thread, subject, second, third)
             }
             _ => misrouted(),
+        }
+    }
+
+    /// Nobody drains the log any more: the kernel sends its lines itself.
+    pub(crate) fn stop_draining(&mut self) {
+        (self.log_drainer, self.log_reader) = (None, None);
+        log::set_drained(false);
+    }
+
+    /// A domain has lost a capability to the log. Without another one to read it, it drains it no more.
+    pub(crate) fn narrow_log_drainer(&mut self, object: ObjectId, owner: Owner) {
+        let theirs = self.log_drainer.is_some_and(|domain| domain.number() == owner.0);
+        if theirs && !self.caps.rights_to(owner, object).contains(CapRights::READ) {
+            self.stop_draining();
         }
     }
 
@@ -99,7 +118,13 @@ impl Kernel {
                 let report = self.faults.newest(index).ok_or(Error::NotFound)?;
                 self.encoded(asking, none, report)
             }
+            Subject::Objects if index == 0 => self.encoded(asking, none, &self.count_objects()),
+            Subject::Objects => Err(Error::NotFound),
             Subject::Cpu => self.encoded(asking, none, &self.cpu_info(number)?),
+            Subject::Place => {
+                let place = places::nth(number as usize).ok_or(Error::NotFound)?;
+                self.encoded(asking, none, &place)
+            }
         }
     }
 
@@ -118,7 +143,7 @@ impl Kernel {
             mem::with(|memory| (memory.frames_total, memory.frames.free_count(), memory.tables.levels));
         SystemInfo {
             version: name(env!("CARGO_PKG_VERSION")),
-            isolation: if self.pks { Isolation::Pks } else { Isolation::None },
+            isolation: protection::in_force().isolation(),
             paging_levels,
             cpus: self.cpus.len(),
             uptime_ns: clock::now_ns(),
@@ -126,6 +151,43 @@ impl Kernel {
             frames_free,
             loader: self.boot.loader.clone(),
             keys_free: self.keys.available(),
+        }
+    }
+
+    fn count_objects(&self) -> Objects {
+        let domains = (0..self.domains.capacity()).filter_map(|number| self.domains.at_number(number));
+        let budgets = (0..self.quotas.capacity()).filter_map(|number| self.quotas.at_number(number));
+        let slots = [
+            self.domains.capacity(),
+            self.threads.capacity(),
+            self.activations.capacity(),
+            self.endpoints.capacity(),
+            self.notifications.capacity(),
+            self.regions.capacity(),
+            self.openings.capacity(),
+            self.pooled_keys.capacity(),
+            self.ports.capacity(),
+            self.quotas.capacity(),
+            self.caps.node_slots(),
+        ];
+        Objects {
+            frames_free: mem::with(|memory| memory.frames.free_count()),
+            keys_free: u32::from(self.keys.available()),
+            domains: self.domains.count(),
+            threads: self.threads.count(),
+            spare_threads: self.spare_threads,
+            activations: self.activations.count(),
+            endpoints: self.endpoints.count(),
+            notifications: self.notifications.count(),
+            regions: self.regions.count(),
+            openings: self.openings.count(),
+            pooled_keys: self.pooled_keys.count(),
+            ports: self.ports.count(),
+            capabilities: self.caps.nodes_in_use(),
+            classes: self.sharing.classes().count() as u32,
+            budget_bytes: budgets.map(|at| self.quotas[at].free_bytes).sum(),
+            used_bytes: domains.map(|at| self.domains[at].used_bytes).sum(),
+            slots: slots.into_iter().sum(),
         }
     }
 
@@ -141,8 +203,9 @@ impl Kernel {
             used_bytes: domain.used_bytes,
             threads: domain.threads,
             capabilities: self.caps.count(Owner(at.number())),
-            calls: domain.calls,
+            calls: domain.calls + self.calls_accepted_by(at),
             priority: domain.priority,
+            cpu: domain.account.time(),
         }
     }
 
@@ -166,7 +229,7 @@ impl Kernel {
                 State::Faulted => ThreadState::Faulted,
                 State::Ended => ThreadState::Ended,
             },
-            priority: thread.priority,
+            priority: thread.priority.max(thread.lent.priority().unwrap_or(0)),
             cpu: thread.cpu as u32,
             pkrs: seat.word.raw(),
             depth: thread.depth,
@@ -178,7 +241,9 @@ impl Kernel {
         let mut pages = 0;
         // Cut where it does not fit.
         let _ = match key {
-            Pkey::OPEN => purpose.push_str("open to every domain, read-only").map_err(|_| core::fmt::Error),
+            Pkey::OPEN => {
+                purpose.push_str("open to every domain; no page has it").map_err(|_| core::fmt::Error)
+            }
             Pkey::KERNEL => purpose.push_str("the kernel").map_err(|_| core::fmt::Error),
             _ => Ok(()),
         };

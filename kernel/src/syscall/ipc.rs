@@ -5,7 +5,7 @@ use crate::ipc::{Endpoint, Notification, ServeRequest, Signal};
 use crate::object::Ref;
 use crate::state::Kernel;
 use libpks::abi::{Error, Syscall};
-use libpks::cap::{CapRights, ObjectKind};
+use libpks::cap::{CapRights, Handle, ObjectKind};
 
 impl Kernel {
     pub(super) fn operate_ipc(&mut self, syscall: Syscall, request: &Request) -> Outcome {
@@ -50,6 +50,7 @@ impl Kernel {
         let capability =
             self.require(request.owner(), handle, ObjectKind::Notification, CapRights::SIGNAL)?;
         let bits = if capability.badge == 0 { bits } else { bits & capability.badge };
-        Ok(Signal { notification: Ref::of(capability.object), bits })
+        let (owner, through) = (request.owner(), Handle::from_raw(handle));
+        Ok(Signal { notification: Ref::of(capability.object), bits, owner, through })
     }
 }

@@ -4,16 +4,17 @@
 use super::super::record::{self, Record};
 use super::super::window;
 use super::exit::trap_exit;
+use super::passing::{pass_call, pass_reply};
 use super::traps::gate_bad;
 use super::*;
 use crate::trap::kernel_event;
 
 /// One gate: as an event level, but the domain's three registers are not kept.
 macro_rules! gate {
-    ($vector:literal) => {
+    ($($onward:literal),+) => {
         concat!(
             "endbr64\n",
-            "mov ecx, .LPKRS\n",
+            pkrs_number!("mov ecx, .LPKRS"),
             "xor edx, edx\n",
             "mov eax, .LWORD\n",
             write_pkrs!(),
@@ -24,10 +25,7 @@ macro_rules! gate {
             "mov dword ptr [.LDEPTH], 1\n",
             range_end!(),
             "mov [.LREC+.LrRSP], rsp\n",
-            "mov eax, ",
-            $vector,
-            "\n",
-            "jmp {common}\n",
+            $($onward,)+
             ".p2align 7, 0xcc",
         )
     };
@@ -36,10 +34,10 @@ macro_rules! gate {
 stub! {
     /// The gates in the order of the ABI: call, reply, system call.
     #[unsafe(no_mangle)]
-    ".gates" gates [gate_bad = gate_bad, common = gate_common]
-    gate!("0x100"),
-    gate!("0x101"),
-    gate!("0x102"),
+    ".gates" gates [gate_bad = gate_bad, common = gate_common, call = pass_call, reply = pass_reply]
+    gate!("jmp {call}\n"),
+    gate!("jmp {reply}\n"),
+    gate!("mov eax, 0x102\n", "jmp {common}\n"),
 }
 
 stub! {

@@ -169,7 +169,7 @@ pub(crate) const STUB_BYTES: u64 = 16;
 stub! {
     /// A check failed: takes the kernel's word again, commits, and blames the current thread's domain.
     ".entry" gate_bad [gate_bad = gate_bad, nested = nested6, event = kernel_event, exit = trap_exit]
-    "mov ecx, .LPKRS",
+    pkrs_number!("mov ecx, .LPKRS"),
     "xor edx, edx",
     "mov eax, .LWORD",
     write_and_commit!(),
