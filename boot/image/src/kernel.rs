@@ -59,14 +59,16 @@ fn unlisted(text: &Text) -> Result<Vec<Finding>> {
     apart(text.findings(), &listed)
 }
 
-/// The addresses in the kernel's own table of WRMSRs of PKRS.
+/// Where the WRMSRs of PKRS are by the kernel's own table.
 fn listed(file: &[u8]) -> Result<Vec<u64>> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(file)?;
     let header = file.section_header_by_name(".rodata")?.context("no section .rodata")?;
     let rodata = file.section_data(&header)?.0;
     let offset = |name| anyhow::Ok(usize::try_from(symbol(&file, name)? - header.sh_addr)?);
     let table = rodata.get(offset("__pkrs_writes")?..offset("__pkrs_writes_end")?).context("no table")?;
-    Ok(table.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect())
+    let sites = table.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)));
+    // Behind the prefix that each of them has.
+    Ok(sites.map(|site| site + 1).collect())
 }
 
 /// The findings without the listed WRMSRs, each of which must be there.

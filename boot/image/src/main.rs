@@ -47,6 +47,8 @@ enum Task {
     /// Build, and boot in QEMU with the serial console on the terminal.
     #[command(after_help = format!("The keys and their values:\n{}", Request::KEYS))]
     Run {
+        #[command(flatten)]
+        what: What,
         /// Write QEMU's log of interrupts, resets and guest errors to qemu.log in the boot directory.
         #[arg(long)]
         log: bool,
@@ -123,7 +125,10 @@ fn perform(options: Options) -> Result<u8> {
             }
             println!("{}", out.display());
         }
-        Task::Run { log, words } => return run::run(&workspace, &Request::parse(&words)?, log),
+        Task::Run { what, log, words } => {
+            let manifest = what.manifest.unwrap_or_else(|| workspace.system_manifest());
+            return run::run(&workspace, &manifest, &Request::parse(&words)?, log);
+        }
         Task::Gdb { words, gdb } => gdb::run(&workspace, &Request::parse(&words)?, &gdb)?,
         Task::Doctor => return Ok(doctor::report(&workspace)),
         Task::Miri { filters } => return miri::run(&workspace, &filters),

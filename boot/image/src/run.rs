@@ -1,6 +1,7 @@
 //! `image run`: boots the system for a person.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::limine::Limine;
-use crate::qemu::{DebugLog, Ending, Loader, Machine, Paging, Serial, Verdict};
+use crate::qemu::{Accelerator, DebugLog, Ending, Loader, Machine, Paging, Serial, Verdict};
 use crate::system::System;
 use crate::tool;
 use crate::workspace::Workspace;
@@ -28,6 +29,8 @@ pub struct Request {
     memory_mib: u64,
     paging: Paging,
     cpu: String,
+    accelerator: Accelerator,
+    protection: Option<String>,
     command: Option<String>,
 }
 
@@ -39,6 +42,8 @@ impl Request {
         "  mem=SIZE                                memory, such as 128M or 4G (256M)\n",
         "  paging=4|5                              page-table levels (4)\n",
         "  cpu=MODEL                               QEMU CPU model, such as max or qemu64 (max)\n",
+        "  accel=tcg|kvm                           QEMU's translator, or the host's CPU (tcg)\n",
+        "  protection=pks|pku                      what checks the keys (the best that the CPU has)\n",
         "  cmd=TEXT                                a command line for the shell, such as \"domains; poweroff\"",
     );
 
@@ -54,6 +59,8 @@ impl Request {
             memory_mib: 256,
             paging: Paging::Four,
             cpu: "max".into(),
+            accelerator: Accelerator::Tcg,
+            protection: None,
             command: None,
         };
         let mut seen = Vec::new();
@@ -78,6 +85,20 @@ impl Request {
             "cpu" => {
                 ensure!(!value.is_empty(), "`cpu=` needs a QEMU CPU model, such as max");
                 self.cpu = value.to_owned();
+            }
+            "accel" => {
+                self.accelerator = match value {
+                    "tcg" => Accelerator::Tcg,
+                    "kvm" => Accelerator::Kvm,
+                    _ => bail!("`accel={value}`: the accelerators are tcg and kvm"),
+                }
+            }
+            "protection" => {
+                ensure!(
+                    matches!(value, "pks" | "pku"),
+                    "`protection={value}`: what checks the keys is pks or pku"
+                );
+                self.protection = Some(value.to_owned());
             }
             "cmd" => {
                 ensure!(!value.contains(['\n', '\r', '\0']), "`cmd=` must be one line");
@@ -113,10 +134,11 @@ impl Request {
             .memory_mib(self.memory_mib)
             .paging(self.paging)
             .cpu(self.cpu.clone())
+            .accelerator(self.accelerator)
             .serial1(if terminal { Serial::Terminal } else { Serial::Stdio });
-        if let Some(command) = &self.command {
-            machine.cmdline = format!("cmd={command}");
-        }
+        let protection = self.protection.iter().map(|value| format!("protection={value}"));
+        let command = self.command.iter().map(|command| format!("cmd={command}"));
+        machine.cmdline = protection.chain(command).collect::<Vec<_>>().join(" ");
         // Somebody at the terminal who types `reboot` means it; a script would loop for ever.
         machine.reboots = terminal && self.command.is_none();
         machine
@@ -175,14 +197,14 @@ fn parse_memory(value: &str) -> Result<u64> {
     }
 }
 
-/// Builds and boots the system, with QEMU's own log if `log`; gives the exit code for our process
+/// Builds and boots the system of a manifest, with QEMU's own log if `log`; gives the exit code for our process
 /// (see [`exit_code`]).
 ///
 /// # Errors
 /// When something does not build, or QEMU does not start.
-pub fn run(workspace: &Workspace, request: &Request, log: bool) -> Result<u8> {
+pub fn run(workspace: &Workspace, manifest: &Path, request: &Request, log: bool) -> Result<u8> {
     let (loader, why) = request.choose_loader()?;
-    let system = System::build(workspace, &workspace.system_manifest())?;
+    let system = System::build(workspace, manifest)?;
     eprintln!("image: loader {loader} ({why})");
     let mut machine = request.machine(loader);
     if log {
@@ -254,6 +276,10 @@ mod tests {
         assert_eq!((machine.cpus, machine.memory_mib, machine.paging), (4, 4096, Paging::Five));
         assert_eq!(machine.cpu, "qemu64,-pks");
         assert_eq!(machine.cmdline, "cmd=a=b; poweroff");
+        let words = ["protection=pku", "accel=kvm", "cmd=help"];
+        let machine = Request::parse(&words).expect("good words").machine(Loader::Direct);
+        assert_eq!(machine.cmdline, "protection=pku cmd=help");
+        assert_eq!(machine.accelerator, Accelerator::Kvm);
         assert!(!machine.reboots);
         assert_eq!(Request::parse::<&str>(&[]).expect("none").machine(Loader::Direct).cmdline, "");
     }
@@ -272,6 +298,8 @@ mod tests {
             ("mem=\u{e9}", "a memory size is"),
             ("paging=3", "4 or 5 levels"),
             ("cpu=", "needs a QEMU CPU model"),
+            ("accel=tcc", "are tcg and kvm"),
+            ("protection=all", "is pks or pku"),
             ("cmd=a\nb", "must be one line"),
         ];
         for (word, expected) in cases {

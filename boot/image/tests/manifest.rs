@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use image::manifest::{Mistake, load};
+use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
 use libpks::cap::CapRights;
-use libpks::manifest::{Manifest, PortRange, Powers, RestartPolicy, Tier};
+use libpks::manifest::{Backoff, Manifest, PortRange, PortValue, Powers, RestartPolicy, Tier};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
@@ -63,7 +64,14 @@ fn a_full_system_compiles_to_what_it_says() {
         (console.ports.as_slice(), console.irqs.as_slice()),
         ([PortRange { from: 0x3f8, to: 0x3ff }].as_slice(), [4].as_slice())
     );
+    assert_eq!((console.budget.ns(), console.budget.every_ns()), (20_000_000, 200_000_000));
+    assert_eq!(console.overrun_ns, 1_500_000_000);
+    assert_eq!((init.budget, init.overrun_ns), (Budget::DEFAULT, OVERRUN_DEFAULT_NS));
     assert_eq!((console.activations, console.powers), (1, Powers::empty()));
+
+    assert_eq!(console.backoff, Backoff { first_ms: 0, longest_ms: 2000 });
+    assert_eq!(console.quiesce, [PortValue { port: 0x3f9, value: 0 }]);
+    assert_eq!((init.backoff, init.quiesce.len()), (Backoff { first_ms: 100, longest_ms: 5000 }, 0));
 
     let test = &manifest.servers[2];
     assert_eq!((test.activations, test.powers), (2, Powers::SELF_TEST | Powers::KEY_POOL));
@@ -91,6 +99,14 @@ fn an_extending_file_adds_its_servers_at_the_end() {
 #[test]
 fn a_marked_circle_is_allowed() {
     assert_eq!(good("marked-cycle.toml").servers.len(), 3);
+}
+
+#[test]
+fn what_is_optional_is_left_out_where_nobody_provides_it() {
+    let manifest = good("optional.toml");
+    let uses =
+        |n: usize| manifest.servers[n].uses.iter().map(|used| used.endpoint.as_str()).collect::<Vec<_>>();
+    assert_eq!((uses(0), uses(1)), (vec![], vec!["supervisor"]));
 }
 
 #[test]

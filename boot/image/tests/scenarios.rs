@@ -30,7 +30,7 @@ const OUTSIDE: &[[&str; 4]] = &[
     [
         "crimes",
         "what a hostile server tries against the kernel and its neighbours",
-        "libpks/src/proto/adversary.rs",
+        "docs/attacks.md",
         "just test adversary",
     ],
     [

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use libpks::budget::Share;
 use libpks::bundle::MAX_MEMBERS;
 use libpks::manifest::{INIT, Manifest, Powers};
 use toml::Spanned;
@@ -22,6 +23,7 @@ pub(super) fn check(manifest: &Manifest, entries: &[Entry], kind: Kind, path: &P
         return Err(Mistake::of_file(path, Problem::TooManyServers(entries.len(), MAX_SERVERS)));
     }
     checker.names()?;
+    checker.time()?;
     let providers = checker.providers()?;
     checker.uses(&providers)?;
     checker.circles(&providers)?;
@@ -49,6 +51,23 @@ impl<'a> Checker<'a> {
                 let entry = &self.entries[index];
                 return Err(entry.mistake(&entry.table.name, Problem::DuplicateServer(server.name.clone())));
             }
+        }
+        Ok(())
+    }
+
+    /// All budgets together are no more than one CPU has: so nobody is kept from running by those that are more urgent,
+    /// on whatever CPU they are.
+    fn time(&self) -> Result<(), Mistake> {
+        let mut sum = Share::NONE;
+        for (index, server) in self.manifest.servers.iter().enumerate() {
+            sum = sum.plus(server.budget.share()).ok_or_else(|| {
+                let entry = &self.entries[index];
+                let problem = Problem::TooMuchTime { server: server.name.clone(), most: Share::TOTAL };
+                match &entry.table.budget {
+                    Some(budget) => entry.mistake(budget, problem),
+                    None => entry.mistake(&entry.table.name, problem),
+                }
+            })?;
         }
         Ok(())
     }

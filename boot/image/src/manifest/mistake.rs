@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use libpks::budget::{BudgetError, Share};
+
 /// A mistake and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -65,6 +67,14 @@ pub enum Problem {
     QuotaTooSmall { activations: u16, stack: u64, memory: u64 },
     #[error("{0} activations are not between 1 and 64")]
     Activations(i64),
+    #[error("a budget of {ms} ms every {every_ms} ms cannot be: {error}")]
+    Budget { ms: i64, every_ms: i64, error: BudgetError },
+    #[error("an overrun of {0} ms is not between {1} and {2} ms")]
+    Overrun(i64, u64, u64),
+    #[error(
+        "with server `{server}` the budgets come to more than {most} of a CPU, which is all that can be promised"
+    )]
+    TooMuchTime { server: String, most: Share },
     #[error("endpoint `{endpoint}` has two providers: `{first}` and `{second}`")]
     TwoProviders { endpoint: String, first: String, second: String },
     #[error("server `{server}` uses endpoint `{endpoint}`, which no server provides")]
@@ -101,6 +111,14 @@ pub enum Problem {
     SelfTestInPlain,
     #[error("the power `self-test` goes to both `{0}` and `{1}`; in a demo one server may have it")]
     SelfTestTwice(String, String),
+    #[error("`{0}` is no time: write a number and ms or s, such as \"100 ms\", at most an hour")]
+    BadTime(String),
+    #[error("the longest wait, {longest} ms, is shorter than the first, {first} ms")]
+    BackoffBackwards { first: u32, longest: u32 },
+    #[error("{0:#x} is none of the server's own ports")]
+    QuiescePort(i64),
+    #[error("{0:#x} is no byte")]
+    QuiesceValue(i64),
     #[error("arguments of {0} bytes are too long; at most {1} are possible")]
     ArgsTooLong(usize, usize),
 }

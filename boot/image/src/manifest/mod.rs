@@ -9,6 +9,7 @@ mod mistake;
 mod schema;
 mod words;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use libpks::manifest::Manifest;
@@ -58,6 +59,16 @@ impl Entry<'_> {
     }
 }
 
+/// Leaves out what a server would use if it were there, and is not.
+fn leave_out_optional(files: &mut [(Source, File)]) {
+    let servers = || files.iter().flat_map(|(_, file)| &file.server);
+    let provided: BTreeSet<String> =
+        servers().flat_map(|server| &server.provides).map(|name| name.get_ref().clone()).collect();
+    for server in files.iter_mut().flat_map(|(_, file)| &mut file.server) {
+        server.uses.retain(|used| !used.get_ref().optional || provided.contains(&used.get_ref().endpoint));
+    }
+}
+
 /// Reads, checks and compiles a manifest.
 ///
 /// # Errors
@@ -78,6 +89,7 @@ pub fn load(path: &Path) -> Result<Manifest, Mistake> {
     }
     let kind = file.kind.unwrap_or(Kind::Plain);
     files.push((source, file));
+    leave_out_optional(&mut files);
     let entries: Vec<_> = files
         .iter()
         .flat_map(|(source, file)| file.server.iter().map(move |table| Entry { source, table }))

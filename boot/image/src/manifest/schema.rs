@@ -36,6 +36,8 @@ pub(super) struct Server {
     pub(super) tier: Tier,
     pub(super) memory: Spanned<String>,
     pub(super) stack: Spanned<String>,
+    pub(super) budget: Option<Spanned<Time>>,
+    pub(super) overrun_ms: Option<Spanned<i64>>,
     pub(super) activations: Option<Spanned<i64>>,
     pub(super) restart: RestartPolicy,
     #[serde(default)]
@@ -49,10 +51,37 @@ pub(super) struct Server {
     #[serde(default)]
     pub(super) powers: Vec<Spanned<String>>,
     pub(super) args: Option<Spanned<String>>,
+    pub(super) backoff: Option<Spanned<Backoff>>,
+    #[serde(default)]
+    pub(super) quiesce: Vec<Spanned<PortValue>>,
+}
+
+/// `{ first = "100 ms", longest = "5 s" }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backoff {
+    pub(super) first: Spanned<String>,
+    pub(super) longest: Spanned<String>,
+}
+
+/// `{ port = 0x3f9, value = 0 }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PortValue {
+    pub(super) port: i64,
+    pub(super) value: i64,
 }
 
 fn keyed() -> Tier {
     Tier::Keyed
+}
+
+/// `{ ms = 10, every_ms = 100 }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Time {
+    pub(super) ms: i64,
+    pub(super) every_ms: i64,
 }
 
 /// `{ from = 0x3f8, to = 0x3ff }`.
@@ -63,13 +92,15 @@ pub(super) struct Ports {
     pub(super) to: i64,
 }
 
-/// `"console"`, or `{ endpoint = "console", badge = 7, rights = ["call"], cycle = true }`.
+/// `"console"`, or `{ endpoint = "console", badge = 7, rights = ["call"], cycle = true, optional = true }`.
 #[derive(Debug)]
 pub(super) struct Use {
     pub(super) endpoint: String,
     pub(super) badge: i64,
     pub(super) rights: Vec<String>,
     pub(super) cycle: bool,
+    /// It is left out where nobody provides the endpoint.
+    pub(super) optional: bool,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +113,8 @@ struct UseTable {
     rights: Vec<String>,
     #[serde(default)]
     cycle: bool,
+    #[serde(default)]
+    optional: bool,
 }
 
 fn call_only() -> Vec<String> {
@@ -97,17 +130,23 @@ impl<'de> Deserialize<'de> for Use {
             type Value = Use;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an endpoint's name, or a table { endpoint, badge, rights, cycle }")
+                f.write_str("an endpoint's name, or a table { endpoint, badge, rights, cycle, optional }")
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Use, E> {
-                Ok(Use { endpoint: name.to_owned(), badge: 0, rights: call_only(), cycle: false })
+                Ok(Use {
+                    endpoint: name.to_owned(),
+                    badge: 0,
+                    rights: call_only(),
+                    cycle: false,
+                    optional: false,
+                })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Use, A::Error> {
-                let UseTable { endpoint, badge, rights, cycle } =
+                let UseTable { endpoint, badge, rights, cycle, optional } =
                     UseTable::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Use { endpoint, badge, rights, cycle })
+                Ok(Use { endpoint, badge, rights, cycle, optional })
             }
         }
 

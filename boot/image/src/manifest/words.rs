@@ -1,16 +1,21 @@
 //! Compiles one server's table: names, sizes, ranges, words.
 
 use libpks::abi::layout::STACK_MAX_BYTES;
+use libpks::budget::{Budget, OVERRUN_DEFAULT_NS, OVERRUN_LEAST_NS, OVERRUN_LONGEST_NS};
 use libpks::cap::CapRights;
-use libpks::manifest::{FORBIDDEN_PORTS, INIT, PortRange, Powers, ServerEntry, Use};
+use libpks::manifest::{Backoff, FORBIDDEN_PORTS, INIT, PortRange, PortValue, Powers, ServerEntry, Use};
 use toml::Spanned;
 
 use super::{Entry, Mistake, Problem, schema};
 
 /// The most stacks of one server.
 const MAX_ACTIVATIONS: i64 = 64;
+/// Nanoseconds of a millisecond.
+const MS: u64 = 1_000_000;
 /// The most bytes of a server's arguments: what fits its start information.
 const MAX_ARGS: usize = 1024;
+/// The longest wait that a back-off may have.
+const LONGEST_WAIT_MS: u32 = 3_600_000;
 /// What the boot files have as names already.
 const RESERVED: [&str; 2] = ["kernel", "manifest"];
 /// Lines that no device of a server is at.
@@ -43,6 +48,8 @@ pub(super) fn compile(entry: &Entry) -> Result<ServerEntry, Mistake> {
         tier: table.tier,
         memory,
         stack,
+        budget: budget(entry)?,
+        overrun_ns: overrun(entry)?,
         activations,
         restart: table.restart,
         provides: each(&table.provides, |endpoint| checked_name(entry, endpoint))?,
@@ -51,6 +58,8 @@ pub(super) fn compile(entry: &Entry) -> Result<ServerEntry, Mistake> {
         irqs: each(&table.irqs, |irq| line(entry, irq))?,
         powers: powers(entry, &name)?,
         args: args(entry)?,
+        backoff: backoff(entry)?,
+        quiesce: each(&table.quiesce, |value| port_value(entry, value))?,
         name,
     })
 }
@@ -98,6 +107,26 @@ fn activations(entry: &Entry) -> Result<u16, Mistake> {
         number @ 1..=MAX_ACTIVATIONS => Ok(number as u16),
         other => Err(entry.mistake(value, Problem::Activations(other))),
     }
+}
+
+fn budget(entry: &Entry) -> Result<Budget, Mistake> {
+    let Some(value) = &entry.table.budget else { return Ok(Budget::DEFAULT) };
+    let &schema::Time { ms, every_ms } = value.get_ref();
+    let ns = |ms: i64| u64::try_from(ms).unwrap_or(0).saturating_mul(MS);
+    Budget::new(ns(ms), ns(every_ms))
+        .map_err(|error| entry.mistake(value, Problem::Budget { ms, every_ms, error }))
+}
+
+fn overrun(entry: &Entry) -> Result<u64, Mistake> {
+    let Some(value) = &entry.table.overrun_ms else { return Ok(OVERRUN_DEFAULT_NS) };
+    let ms = *value.get_ref();
+    let ns = u64::try_from(ms).unwrap_or(0).saturating_mul(MS);
+    if !(OVERRUN_LEAST_NS..=OVERRUN_LONGEST_NS).contains(&ns) {
+        return Err(
+            entry.mistake(value, Problem::Overrun(ms, OVERRUN_LEAST_NS / MS, OVERRUN_LONGEST_NS / MS))
+        );
+    }
+    Ok(ns)
 }
 
 fn compile_use(entry: &Entry, used: &Spanned<schema::Use>) -> Result<Use, Mistake> {
@@ -153,6 +182,44 @@ fn powers(entry: &Entry, server: &str) -> Result<Powers, Mistake> {
     Ok(powers)
 }
 
+fn backoff(entry: &Entry) -> Result<Backoff, Mistake> {
+    let Some(value) = &entry.table.backoff else { return Ok(Backoff::default()) };
+    let schema::Backoff { first, longest } = value.get_ref();
+    let (first_ms, longest_ms) = (time(entry, first)?, time(entry, longest)?);
+    if longest_ms < first_ms {
+        let problem = Problem::BackoffBackwards { first: first_ms, longest: longest_ms };
+        return Err(entry.mistake(value, problem));
+    }
+    Ok(Backoff { first_ms, longest_ms })
+}
+
+/// Milliseconds.
+fn time(entry: &Entry, value: &Spanned<String>) -> Result<u32, Mistake> {
+    let text = value.get_ref();
+    parse_time(text).ok_or_else(|| entry.mistake(value, Problem::BadTime(text.clone())))
+}
+
+fn parse_time(text: &str) -> Option<u32> {
+    let (digits, unit) = text.split_once(' ')?;
+    let factor: u32 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        _ => return None,
+    };
+    let number: u32 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    number.checked_mul(factor).filter(|&ms| ms <= LONGEST_WAIT_MS)
+}
+
+fn port_value(entry: &Entry, value: &Spanned<schema::PortValue>) -> Result<PortValue, Mistake> {
+    let &schema::PortValue { port, value: byte } = value.get_ref();
+    let own = |range: &Spanned<schema::Ports>| (range.get_ref().from..=range.get_ref().to).contains(&port);
+    let own_port = u16::try_from(port).ok().filter(|_| entry.table.ports.iter().any(own));
+    Ok(PortValue {
+        port: own_port.ok_or_else(|| entry.mistake(value, Problem::QuiescePort(port)))?,
+        value: u8::try_from(byte).map_err(|_| entry.mistake(value, Problem::QuiesceValue(byte)))?,
+    })
+}
+
 fn args(entry: &Entry) -> Result<String, Mistake> {
     let Some(args) = &entry.table.args else { return Ok(String::new()) };
     let text = args.get_ref();
@@ -164,7 +231,18 @@ fn args(entry: &Entry) -> Result<String, Mistake> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_size;
+    use super::{parse_size, parse_time};
+
+    #[test]
+    fn times() {
+        assert_eq!(
+            [parse_time("0 ms"), parse_time("100 ms"), parse_time("5 s")],
+            [Some(0), Some(100), Some(5000)]
+        );
+        for bad in ["", "5", "ms", "5ms", "5 m", "-5 s", "+5 s", "5  s", "3601 s", "4294968 s"] {
+            assert_eq!(parse_time(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn sizes() {

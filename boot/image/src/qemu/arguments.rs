@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Chipset, Firmware, Loader, Machine, Medium, Paging, Serial};
+use super::{Accelerator, Chipset, Firmware, Loader, Machine, Medium, Paging, Serial};
 
 /// The files that a machine boots from.
 #[derive(Debug)]
@@ -59,6 +59,9 @@ fn chipset(machine: &Machine) -> &'static str {
 }
 
 fn accelerator(machine: &Machine) -> &'static str {
+    if machine.accelerator == Accelerator::Kvm {
+        return "kvm";
+    }
     match machine.cpus > 1 && machine.icount.is_none() {
         true => "tcg,thread=multi",
         false => "tcg,thread=single",

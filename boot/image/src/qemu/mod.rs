@@ -106,6 +106,15 @@ pub struct DebugLog {
     pub file: PathBuf,
 }
 
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// QEMU's translator, which emulates every feature of the model `max`.
+    Tcg,
+    /// The host's CPU, with the features that KVM passes on. PKS is none of them.
+    Kvm,
+}
+
 /// A machine to boot. Every field may be set; the methods are for writing it in one expression.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -123,6 +132,8 @@ pub struct Machine {
     pub paging: Paging,
     /// The CPU model and its feature changes as `-cpu` takes them, such as `max` or `qemu64,+pks`.
     pub cpu: String,
+    /// What executes the guest's instructions.
+    pub accelerator: Accelerator,
     /// The kernel command line.
     pub cmdline: String,
     /// COM1, the console.
@@ -156,6 +167,7 @@ impl Machine {
             memory_mib: 256,
             paging: Paging::Four,
             cpu: "max".into(),
+            accelerator: Accelerator::Tcg,
             cmdline: String::new(),
             serial1: Serial::Null,
             serial2: Serial::Absent,
@@ -200,6 +212,13 @@ impl Machine {
     #[must_use]
     pub fn cpu(mut self, model: impl Into<String>) -> Self {
         self.cpu = model.into();
+        self
+    }
+
+    /// Sets what executes the guest's instructions.
+    #[must_use]
+    pub fn accelerator(mut self, accelerator: Accelerator) -> Self {
+        self.accelerator = accelerator;
         self
     }
 
