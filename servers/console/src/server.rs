@@ -28,6 +28,8 @@ pub(crate) struct ConsoleServer {
     log: KernelLog,
     /// How far the log has been taken.
     position: u64,
+    /// Whether it goes to the terminal.
+    is_log_shown: bool,
     terminal: Terminal,
     input: Input,
     reader: Option<Reader>,
@@ -41,6 +43,7 @@ impl Server for ConsoleServer {
             Request::Write(bytes) => self.write(&bytes),
             Request::Read => self.read(caller),
             Request::Subscribe { input, space } => self.subscribe(caller, input, space),
+            Request::ShowLog(shown) => self.show_log(caller, shown),
             Request::Attend if caller.is_self() => {
                 self.attend();
                 Reply::Done
@@ -53,7 +56,8 @@ impl Server for ConsoleServer {
 impl ConsoleServer {
     /// The log is taken from `position` on.
     pub(crate) fn new(uart: Uart<Ports>, log: KernelLog, position: u64) -> Self {
-        Self { uart, log, position, terminal: Terminal::default(), input: Input::default(), reader: None }
+        let (terminal, input) = (Terminal::default(), Input::default());
+        Self { uart, log, position, is_log_shown: true, terminal, input, reader: None }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Reply {
@@ -75,6 +79,16 @@ impl ConsoleServer {
         }
     }
 
+    fn show_log(&mut self, caller: &Caller, shown: bool) -> Reply {
+        if self.reader.as_ref().is_none_or(|reader| reader.badge != caller.badge) {
+            return Reply::Refused(Refusal::NotSubscribed);
+        }
+        // What was logged before is dealt with as it was.
+        self.drain();
+        self.is_log_shown = shown;
+        Reply::Done
+    }
+
     /// The reader stays the reader until its notification is gone; the same client may subscribe anew.
     fn subscribe(&mut self, caller: &mut Caller, input: u64, space: u64) -> Reply {
         let is_other =
@@ -86,6 +100,7 @@ impl ConsoleServer {
         let Some(notification) = notification else { return Reply::Refused(Refusal::NoNotification) };
         let reader = Reader { badge: caller.badge, notification, input, space, is_space_wanted: false };
         self.reader = Some(reader);
+        self.is_log_shown = true;
         self.tell_reader();
         Reply::Done
     }
@@ -127,6 +142,10 @@ impl ConsoleServer {
     /// Takes lines from the log. Tells whether it got any.
     fn take_log(&mut self) -> Result<bool, Error> {
         let piece = self.log.read(self.position)?;
+        if !self.is_log_shown {
+            self.position = piece.next;
+            return Ok(!piece.bytes.is_empty());
+        }
         let lost = piece.first.saturating_sub(self.position);
         if lost > 0 {
             let line = format!("(console: {lost} bytes of the log are lost)\n");

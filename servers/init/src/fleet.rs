@@ -1,20 +1,23 @@
 //! The servers that `init` started or will start, and their domains.
 
+use crate::doom;
+use crate::heirloom::{Heirloom, HeirloomError};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use init::backoff::Backoff;
 use init::grants::{self, Grant, Source};
+use init::ledger::{Ledger, Record};
 use libpks::abi::fault::FaultReport;
 use libpks::abi::inspect::{DomainState, PowerAction};
 use libpks::abi::start::{NamedCap, StartInfo};
-use libpks::manifest::{Manifest, RestartPolicy, ServerEntry};
-use libpks::proto::supervisor::Condition;
+use libpks::manifest::{Manifest, PortValue, RestartPolicy, ServerEntry};
+use libpks::proto::supervisor::{Condition, Moment};
 use libpks::rt::domain::{DomainStatus, Plan};
 use libpks::rt::log::{error, info, warn};
 use libpks::rt::{
-    AnyCap, BootModule, Capability, Domain, Endpoint, Env, EnvError, Error, Handle, Instant, IoPorts,
+    AnyCap, CapRights, Capability, Domain, Endpoint, Env, EnvError, Error, Handle, Inspect, Instant, IoPorts,
     IrqLine, Notification, Owned, Power, Quota,
 };
 
@@ -52,7 +55,7 @@ pub(crate) struct Managed {
     domain: Option<Owned<Domain>>,
     /// Why it could not be started.
     refused: Option<Error>,
-    /// When it is started again.
+    /// When it is started again. With a domain: that one is to be stopped before.
     due: Option<Instant>,
     started: Instant,
     backoff: Backoff,
@@ -77,7 +80,58 @@ impl Managed {
     pub(crate) fn is_running(&self) -> bool {
         self.domain.is_some()
     }
+
+    /// A server that the supervisor before knew, or one that is new and due. A domain of it that lives goes on living.
+    fn inherited(record: Option<Record>, ended: Notification) -> Self {
+        let Some(record) = record else {
+            return Self { due: Some(Instant::default()), ..Self::default() };
+        };
+        let cap = |handle| AnyCap::from_handle(Handle::from_raw(handle));
+        let mut server = Self {
+            domain: record.domain.map(|handle| Owned::new(Domain::from_handle(Handle::from_raw(handle)))),
+            refused: record.refused,
+            due: record.due_ns.map(Instant::from_nanos),
+            started: Instant::from_nanos(record.started_ns),
+            backoff: record.backoff,
+            restarts: record.restarts,
+            fault: record.fault,
+            devices: record.devices.into_iter().map(|(name, handle)| (name, cap(handle))).collect(),
+        };
+        let Some(domain) = &server.domain else { return server };
+        match domain.status().map(|status| status.state) {
+            // It was never started, or is to be started anew, or is not there any more.
+            Ok(DomainState::Created) | Err(_) => server.renew(),
+            Ok(DomainState::Running) if server.due.is_some() => server.renew(),
+            // Told at once if it has ended meanwhile.
+            Ok(_) if domain.on_end(ended, ENDED).is_err() => server.renew(),
+            Ok(_) => {}
+        }
+        server
+    }
+
+    /// Lets go of the domain, which ends if it lives, and is due.
+    fn renew(&mut self) {
+        self.domain = None;
+        self.due = Some(Instant::default());
+    }
+
+    fn record(&self, name: &str) -> Record {
+        Record {
+            name: name.into(),
+            domain: self.domain.as_ref().map(|domain| domain.handle().raw()),
+            due_ns: self.due.map(Instant::as_nanos),
+            started_ns: self.started.as_nanos(),
+            backoff: self.backoff,
+            restarts: self.restarts,
+            refused: self.refused,
+            fault: self.fault.clone(),
+            devices: self.devices.iter().map(|(name, cap)| (name.clone(), cap.handle().raw())).collect(),
+        }
+    }
 }
+
+/// The notification that tells of ends has these bits set.
+const ENDED: u64 = 1;
 
 /// All servers of the manifest but `init` itself, in its order: position n here is n + 1 there.
 pub(crate) struct Fleet {
@@ -86,21 +140,59 @@ pub(crate) struct Fleet {
     endpoints: BTreeMap<String, Endpoint>,
     ended: Notification,
     servers: Vec<Managed>,
+    heirloom: Heirloom,
+    /// The fault by which the supervisor before ended.
+    own_fault: Option<Box<FaultReport>>,
 }
 
 impl Fleet {
-    /// Makes the endpoints; all servers are due.
+    /// Takes over what the supervisor before has left, or begins: then all servers are due.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub(crate) fn new(env: Env, manifest: Manifest, ended: Notification) -> Result<Self, Error> {
-        let names = manifest.servers.iter().flat_map(|entry| &entry.provides);
-        let endpoints = names
-            .map(|name| Ok((name.clone(), Endpoint::create()?.keep())))
-            .collect::<Result<BTreeMap<_, _>, Error>>()?;
-        let due = || Managed { due: Some(Instant::default()), ..Managed::default() };
-        let servers = manifest.servers.iter().skip(1).map(|_| due()).collect();
-        Ok(Self { env, manifest, endpoints, ended, servers })
+    /// What the kernel says, and a ledger that cannot be read.
+    pub(crate) fn new(env: Env, manifest: Manifest) -> Result<Self, HeirloomError> {
+        let (heirloom, ledger) = Heirloom::open(&env)?;
+        let is_first = ledger.is_none();
+        let mut ledger = ledger.unwrap_or_default();
+        let ended = match ledger.ended {
+            0 => Notification::create()?.keep(),
+            handle => Notification::from_handle(Handle::from_raw(handle)),
+        };
+        let endpoints = all_endpoints(&manifest, &ledger)?;
+        let servers = manifest.servers.iter().skip(1);
+        let servers = servers.map(|entry| Managed::inherited(ledger.take(&entry.name), ended)).collect();
+        let own_fault = if is_first { None } else { own_last_fault(&env).or(ledger.own_fault) };
+        let mut fleet = Self { env, manifest, endpoints, ended, servers, heirloom, own_fault };
+        fleet.write_down();
+        Ok(fleet)
+    }
+
+    /// The notification that tells of ends.
+    pub(crate) fn ended(&self) -> Notification {
+        self.ended
+    }
+
+    /// How often the supervisor itself was started again.
+    pub(crate) fn own_restarts(&self) -> u32 {
+        self.env.restarts()
+    }
+
+    /// The fault by which the supervisor before ended.
+    pub(crate) fn own_fault(&self) -> Option<&FaultReport> {
+        self.own_fault.as_deref()
+    }
+
+    /// Leaves to the next supervisor what it must know.
+    fn write_down(&mut self) {
+        let named = |(name, handle): (&String, Handle)| (name.clone(), handle.raw());
+        let servers = self.manifest.servers.iter().skip(1).zip(&self.servers);
+        let mut ledger = Ledger {
+            ended: self.ended.handle().raw(),
+            endpoints: self.endpoints.iter().map(|(name, cap)| named((name, cap.handle()))).collect(),
+            servers: servers.map(|(entry, server)| server.record(&entry.name)).collect(),
+            own_fault: self.own_fault.clone(),
+        };
+        self.heirloom.write(&mut ledger);
     }
 
     pub(crate) fn endpoint(&self, name: &str) -> Option<Endpoint> {
@@ -143,19 +235,20 @@ impl Fleet {
         let outcome = self.launch(n);
         let name = self.entry(n).map_or("?", |entry| &entry.name);
         match &outcome {
-            Ok(_) => info!("`{name}` started"),
+            Ok(()) => info!("`{name}` started"),
             Err(error) => error!("`{name}` does not start: {error}"),
         }
         if let Some(server) = self.servers.get_mut(n) {
             server.due = None;
             server.started = Instant::now();
             server.refused = outcome.as_ref().err().map(StartError::cause);
+            if outcome.is_err() {
+                server.domain = None;
+            }
         }
-        let domain = outcome?;
-        if let Some(server) = self.servers.get_mut(n) {
-            server.domain = Some(domain);
-        }
-        Ok(())
+        doom::strike(Moment::Started);
+        self.write_down();
+        outcome
     }
 
     /// Stops server `n` and leaves it so. Tells whether it ran.
@@ -163,19 +256,55 @@ impl Fleet {
     /// # Errors
     /// What the kernel says.
     pub(crate) fn stop(&mut self, n: usize) -> Result<bool, Error> {
-        let Some(server) = self.servers.get_mut(n) else { return Err(Error::NotFound) };
+        let server = self.servers.get_mut(n).ok_or(Error::NotFound)?;
         server.due = None;
         server.backoff.reset();
+        let ran = self.halt(n)?;
+        self.write_down();
+        Ok(ran)
+    }
+
+    /// Stops server `n` if it runs, and starts it.
+    ///
+    /// # Errors
+    /// What the kernel says, and as [`Fleet::start`].
+    pub(crate) fn restart(&mut self, n: usize) -> Result<(), StartError> {
+        let server = self.servers.get_mut(n).ok_or(StartError::Domain(Error::NotFound))?;
+        server.backoff.reset();
+        server.restarts = server.restarts.saturating_add(1);
+        // Whoever comes after this supervisor finishes what was begun.
+        server.due = Some(Instant::now());
+        self.write_down();
+        self.halt(n).map_err(StartError::Domain)?;
+        doom::strike(Moment::Between);
+        self.start(n)
+    }
+
+    /// Ends the domain of server `n`, if it has one, and quiets its device.
+    fn halt(&mut self, n: usize) -> Result<bool, Error> {
+        let server = self.servers.get_mut(n).ok_or(Error::NotFound)?;
         let Some(domain) = &server.domain else { return Ok(false) };
         domain.stop()?;
         server.domain = None;
+        self.quiesce(n);
         Ok(true)
     }
 
-    /// Counts a start by hand as a restart.
-    pub(crate) fn count_restart(&mut self, n: usize) {
-        if let Some(server) = self.servers.get_mut(n) {
-            server.restarts = server.restarts.saturating_add(1);
+    /// Puts the device of a server whose domain has ended into a state in which it does nothing by itself. Its line is
+    /// masked since the domain's end.
+    fn quiesce(&self, n: usize) {
+        let Some((entry, server)) = self.entry(n).zip(self.servers.get(n)) else { return };
+        for PortValue { port, value } in &entry.quiesce {
+            let range = entry.ports.iter().find(|range| (range.from..=range.to).contains(port));
+            let cap = range.and_then(|range| server.devices.get(&grants::ports_name(range)));
+            let written = match cap {
+                Some(cap) => IoPorts::from_handle(cap.handle()).write(*port, 1, u32::from(*value)),
+                // It was never given any.
+                None => Ok(()),
+            };
+            if let Err(error) = written {
+                warn!("`{}`: port {port:#x} cannot be written: {error}", entry.name);
+            }
         }
     }
 
@@ -191,11 +320,16 @@ impl Fleet {
                 return warn!("cannot tell how `{name}` is: {error}");
             }
         };
-        server.domain = None;
+        doom::strike(Moment::Found);
+        let ended = server.domain.take();
         if status.fault.is_some() {
             server.fault = status.fault;
         }
+        self.quiesce(n);
         self.apply_policy(n, status.state);
+        self.write_down();
+        // Only now: until it is written down what was made of its end, the next supervisor could ask it again.
+        drop(ended);
     }
 
     fn apply_policy(&mut self, n: usize, state: DomainState) {
@@ -204,7 +338,7 @@ impl Fleet {
         let name = &entry.name;
         match (state, entry.restart) {
             (DomainState::Faulted, RestartPolicy::Restart) => {
-                let wait = server.backoff.next(Instant::now() - server.started);
+                let wait = server.backoff.next(Instant::now() - server.started, entry.backoff);
                 server.restarts = server.restarts.saturating_add(1);
                 server.due = Some(Instant::after(wait));
                 warn!("`{name}` faulted; restart {} in {} ms", server.restarts, wait.as_millis());
@@ -221,48 +355,88 @@ impl Fleet {
         }
     }
 
-    fn launch(&mut self, n: usize) -> Result<Owned<Domain>, StartError> {
-        let manifest = &self.manifest;
-        let Some(entry) = manifest.servers.get(n + 1) else {
-            return Err(StartError::Domain(Error::NotFound));
-        };
-        let Some(server) = self.servers.get_mut(n) else { return Err(StartError::Domain(Error::NotFound)) };
-        let image: BootModule = self.env.capability(&alloc::format!("module:{}", entry.name))?;
+    fn launch(&mut self, n: usize) -> Result<(), StartError> {
+        let entry = self.entry(n).ok_or(StartError::Domain(Error::NotFound))?.clone();
+        let gifts = self.gifts(n)?;
         let plan = Plan {
             name: &entry.name,
-            image,
+            image: self.env.capability(&alloc::format!("module:{}", entry.name))?,
             quota: self.env.capability::<Quota>("quota")?,
             quota_bytes: entry.memory,
             priority: entry.priority,
+            budget: entry.budget,
+            overrun_ns: entry.overrun_ns,
         };
-        let domain = Domain::create(&plan).map_err(StartError::Domain)?;
-        domain.on_end(self.ended, 1).map_err(StartError::Domain)?;
+        let server = self.servers.get_mut(n).ok_or(StartError::Domain(Error::NotFound))?;
+        let domain = **server.domain.insert(Domain::create(&plan).map_err(StartError::Domain)?);
+        server.due = None;
         let mut info = Box::new(StartInfo {
             name: libpks::abi::name(&entry.name),
-            args: fitting(&grants::arguments(entry, self.env.args())).map_err(StartError::Start)?,
+            args: fitting(&grants::arguments(&entry, self.env.args())).map_err(StartError::Start)?,
+            restarts: server.restarts,
             caps: Default::default(),
         });
-        for grant in grants::of_server(manifest, n + 1) {
-            let cap = source(&self.env, &self.endpoints, &mut server.devices, &grant)?;
-            let handle =
-                give(&domain, cap, &grant).map_err(|error| StartError::Grant(grant.name.clone(), error))?;
-            let named = fitting(&grant.name).map(|name| NamedCap { name, handle: handle.raw() });
-            let pushed = named.and_then(|named| info.caps.push(named).map_err(|_| Error::TooLarge));
-            pushed.map_err(|error| StartError::Grant(grant.name, error))?;
+        self.write_down();
+        doom::strike(Moment::Made);
+        domain.on_end(self.ended, ENDED).map_err(StartError::Domain)?;
+        for gift in gifts {
+            let given =
+                gift.give(domain).and_then(|named| info.caps.push(named).map_err(|_| Error::TooLarge));
+            given.map_err(|error| StartError::Grant(gift.name, error))?;
         }
-        domain.start(entry.stack, &info).map_err(StartError::Start)?;
-        Ok(domain)
+        doom::strike(Moment::Granted);
+        domain.start(entry.stack, &info).map_err(StartError::Start)
     }
+
+    /// What server `n` is to get, each with the capability that it is derived from.
+    fn gifts(&mut self, n: usize) -> Result<Vec<Gift>, StartError> {
+        let server = self.servers.get_mut(n).ok_or(StartError::Domain(Error::NotFound))?;
+        let grants = grants::of_server(&self.manifest, n + 1);
+        let gift = |grant: Grant<'_>| {
+            let cap = source(&self.env, &self.endpoints, &mut server.devices, &grant)?;
+            Ok(Gift { name: grant.name, cap, rights: grant.rights, badge: grant.badge })
+        };
+        grants.into_iter().map(gift).collect()
+    }
+}
+
+/// A capability that a server is to get.
+struct Gift {
+    name: String,
+    /// What it is derived from.
+    cap: AnyCap,
+    rights: CapRights,
+    badge: u64,
+}
+
+impl Gift {
+    /// Grants what the source has of the rights that are wanted.
+    fn give(&self, domain: Domain) -> Result<NamedCap, Error> {
+        let rights = self.rights & self.cap.identify()?.rights;
+        let handle = domain.grant(self.cap, rights, self.badge)?;
+        Ok(NamedCap { name: fitting(&self.name)?, handle: handle.raw() })
+    }
+}
+
+/// The endpoints of the manifest: those that the supervisor before had, and new ones where it had none.
+fn all_endpoints(manifest: &Manifest, ledger: &Ledger) -> Result<BTreeMap<String, Endpoint>, Error> {
+    let names = manifest.servers.iter().flat_map(|entry| &entry.provides);
+    let endpoint = |name: &String| match ledger.endpoints.iter().find(|(known, _)| known == name) {
+        Some((_, handle)) => Ok(Endpoint::from_handle(Handle::from_raw(*handle))),
+        None => Endpoint::create().map(Owned::keep),
+    };
+    names.map(|name| Ok((name.clone(), endpoint(name)?))).collect()
+}
+
+/// The newest fault of this domain that the kernel still knows.
+fn own_last_fault(env: &Env) -> Option<Box<FaultReport>> {
+    let inspect: Inspect = env.capability("inspect").ok()?;
+    let mut reports = (0..).map_while(|n| inspect.fault(n).ok().flatten());
+    reports.find(|report| report.domain_name == env.name()).map(Box::new)
 }
 
 fn fitting<const N: usize>(text: &str) -> Result<heapless::String<N>, Error> {
     text.try_into().map_err(|_| Error::TooLarge)
-}
-
-/// Grants what the source has of the rights that are wanted.
-fn give(domain: &Domain, cap: AnyCap, grant: &Grant<'_>) -> Result<Handle, Error> {
-    let rights = grant.rights & cap.identify()?.rights;
-    domain.grant(cap, rights, grant.badge)
 }
 
 /// The capability that a grant is derived from. Ports and lines are derived once and kept.

@@ -75,13 +75,16 @@ pub fn of_server(manifest: &Manifest, place: usize) -> Vec<Grant<'_>> {
         Grant::new(used.endpoint.as_str(), source, used.rights).badged(badge(place, used))
     });
     let access = CapRights::READ | CapRights::WRITE;
-    let ports = entry
-        .ports
-        .iter()
-        .map(move |&range| Grant::new(format!("ports:{:x}", range.from), Source::Ports(range), access));
+    let ports =
+        entry.ports.iter().map(move |&range| Grant::new(ports_name(&range), Source::Ports(range), access));
     let irqs =
         entry.irqs.iter().map(|&irq| Grant::new(format!("irq:{irq}"), Source::Irq(irq), CapRights::MANAGE));
     provided.chain(used).chain(ports).chain(irqs).chain(of_powers(manifest, entry)).collect()
+}
+
+/// Under which name a server gets a range of ports.
+pub fn ports_name(range: &PortRange) -> String {
+    format!("ports:{:x}", range.from)
 }
 
 fn of_powers<'a>(manifest: &'a Manifest, entry: &'a ServerEntry) -> Vec<Grant<'a>> {
@@ -145,7 +148,8 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
     use alloc::vec;
-    use libpks::manifest::{RestartPolicy, Tier};
+    use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
+    use libpks::manifest::{Backoff, RestartPolicy, Tier};
 
     fn entry(name: &str) -> ServerEntry {
         ServerEntry {
@@ -155,6 +159,8 @@ mod tests {
             tier: Tier::Keyed,
             memory: 1 << 20,
             stack: 65536,
+            budget: Budget::DEFAULT,
+            overrun_ns: OVERRUN_DEFAULT_NS,
             activations: 2,
             restart: RestartPolicy::Restart,
             provides: vec![],
@@ -163,6 +169,8 @@ mod tests {
             irqs: vec![],
             powers: Powers::empty(),
             args: String::new(),
+            backoff: Backoff::default(),
+            quiesce: vec![],
         }
     }
 

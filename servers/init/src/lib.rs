@@ -1,4 +1,5 @@
-//! What `init` decides, without the kernel: which capabilities a server gets, and when it is started again.
+//! What `init` decides, without the kernel: which capabilities a server gets, when it is started again, and what the
+//! next supervisor is told.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -6,3 +7,4 @@ extern crate alloc;
 
 pub mod backoff;
 pub mod grants;
+pub mod ledger;

@@ -6,12 +6,15 @@
 
 extern crate alloc;
 
+mod doom;
 mod fleet;
+mod heirloom;
 mod overseer;
 
 use alloc::vec::Vec;
 use core::time::Duration;
 use fleet::Fleet;
+use heirloom::HeirloomError;
 use libpks::manifest::{Manifest, ManifestError};
 use libpks::proto::Protocol;
 use libpks::proto::supervisor::{Reply, Request, Supervisor};
@@ -41,6 +44,9 @@ enum Failure {
     /// The manifest is no good.
     #[error("{0}")]
     Manifest(#[from] ManifestError),
+    /// What the supervisor before has left is no good.
+    #[error("{0}")]
+    Heirloom(#[from] HeirloomError),
     /// Nobody is said to provide the supervisor's endpoint.
     #[error("the manifest lets no server provide `{}`", Supervisor::NAME)]
     NoSupervisor,
@@ -49,9 +55,9 @@ enum Failure {
 fn main(env: Env) -> Result<(), Failure> {
     let manifest = Manifest::decode(&read_manifest(&env)?)?;
     info!("{} servers in the manifest", manifest.servers.len());
-    let ended = Notification::create()?.keep();
     let stack = env.stack_bytes();
-    let fleet = Fleet::new(env, manifest, ended)?;
+    let fleet = Fleet::new(env, manifest)?;
+    let ended = fleet.ended();
     let endpoint = fleet.endpoint(Supervisor::NAME).ok_or(Failure::NoSupervisor)?;
     let own = Client::new(endpoint.mint(CapRights::CALL, SELF_BADGE)?.keep());
     serve::start(endpoint, Overseer::new(fleet), stack)?;

@@ -1,11 +1,14 @@
 //! The `supervisor` protocol on top of the fleet.
 
+use crate::doom;
 use crate::fleet::{Fleet, StartError};
 use init::grants::has_power;
 use libpks::abi::name;
 use libpks::manifest::{INIT, Powers};
 use libpks::proto::Protocol;
-use libpks::proto::supervisor::{Condition, LIST_SERVERS, Refusal, Reply, Request, ServerInfo, Supervisor};
+use libpks::proto::supervisor::{
+    Condition, LIST_SERVERS, Moment, Refusal, Reply, Request, ServerInfo, Supervisor,
+};
 use libpks::rt::{Caller, Instant, Server};
 
 /// Serves the protocol.
@@ -29,6 +32,7 @@ impl Overseer {
     fn answer(&mut self, caller: &Caller, request: Request) -> Result<Reply, Refusal> {
         match request {
             Request::List { from } => Ok(self.list(from)),
+            Request::Fault(name) if name == INIT => Ok(Reply::Fault(self.fleet.own_fault().cloned())),
             Request::Fault(name) => {
                 let server = self.fleet.server(self.find(&name)?).ok_or(Refusal::UnknownServer)?;
                 Ok(Reply::Fault(server.fault.as_deref().cloned()))
@@ -48,9 +52,16 @@ impl Overseer {
             }
             Request::Restart(name) => {
                 let n = self.find_managed(caller, &name)?;
-                self.fleet.stop(n).map_err(Refusal::Kernel)?;
-                self.fleet.count_restart(n);
-                self.start(n)
+                started(self.fleet.restart(n))
+            }
+            Request::Die(moment, death) => {
+                let may = |power| has_power(&self.fleet.manifest, Supervisor::NAME, caller.badge, power);
+                if !may(Powers::SUPERVISE) || !may(Powers::SELF_TEST) {
+                    return Err(Refusal::NotYours);
+                }
+                doom::choose(moment, death);
+                doom::strike(Moment::Now);
+                Ok(Reply::Done)
             }
         }
     }
@@ -59,14 +70,12 @@ impl Overseer {
         if self.fleet.server(n).is_some_and(|server| server.is_running()) {
             return Err(Refusal::Running);
         }
-        match self.fleet.start(n) {
-            Ok(()) => Ok(Reply::Done),
-            Err(error) => Err(Refusal::Kernel(StartError::cause(&error))),
-        }
+        started(self.fleet.start(n))
     }
 
     fn list(&self, from: u32) -> Reply {
-        let init = ServerInfo { name: name(INIT), condition: Condition::Running, restarts: 0 };
+        let restarts = self.fleet.own_restarts();
+        let init = ServerInfo { name: name(INIT), condition: Condition::Running, restarts };
         let others = self.fleet.servers().map(|(entry, server)| ServerInfo {
             name: name(&entry.name),
             condition: server.condition(),
@@ -88,4 +97,8 @@ impl Overseer {
         }
         self.find(name)
     }
+}
+
+fn started(outcome: Result<(), StartError>) -> Result<Reply, Refusal> {
+    outcome.map(|()| Reply::Done).map_err(|error| Refusal::Kernel(error.cause()))
 }

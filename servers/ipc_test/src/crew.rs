@@ -6,18 +6,21 @@ use alloc::string::String;
 use core::time::Duration;
 
 use libpks::abi::fault::FaultReport;
-use libpks::abi::inspect::DomainState;
+use libpks::abi::inspect::{DomainInfo, DomainState};
 use libpks::abi::name;
 use libpks::abi::start::{NamedCap, StartInfo};
+use libpks::budget::{Budget, CpuTime, OVERRUN_DEFAULT_NS};
 use libpks::rt::domain::Plan;
+use libpks::rt::endpoint::Received;
 use libpks::rt::thread::{JoinHandle, spawn};
 use libpks::rt::{
     AnyCap, BootModule, CapRights, Capability, Client, Domain, Endpoint, Env, EnvError, Error, Inspect,
-    Instant, IoPorts, KeyPool, Notification, Offer, Owned, Quota,
+    Instant, IoPorts, IrqLine, KernelLog, KeyPool, Notification, Offer, Owned, Quota,
 };
 
 use crate::errand::{Errand, Reply, Request};
 use crate::helper::{HERE, cause};
+use libpks::proto::ipc_test::SERVER;
 use libpks::proto::pks_test::checks::{Run, Stop};
 
 /// How long anything may take, three other CPUs being emulated beside.
@@ -27,6 +30,15 @@ pub(crate) const WHILE: Duration = Duration::from_millis(30);
 pub(crate) const STACK: u64 = 64 * 1024;
 const HELPER_BYTES: u64 = 2 << 20;
 
+/// How much of the CPUs a domain gets, and under which name it is found again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Means {
+    pub(crate) name: &'static str,
+    pub(crate) priority: u8,
+    pub(crate) budget: Budget,
+    pub(crate) overrun_ns: u64,
+}
+
 /// The capabilities that scenarios need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tools {
@@ -35,6 +47,10 @@ pub(crate) struct Tools {
     pub(crate) inspect: Inspect,
     pub(crate) keys: KeyPool,
     pub(crate) ports: IoPorts,
+    /// Of the clock that keeps the time of day, whose interrupts nobody else wants.
+    pub(crate) clock_ports: IoPorts,
+    pub(crate) clock_line: IrqLine,
+    pub(crate) log: KernelLog,
     pub(crate) priority: u8,
 }
 
@@ -46,6 +62,9 @@ impl Tools {
             inspect: env.capability("inspect")?,
             keys: env.capability("key-pool")?,
             ports: env.capability("ports:2e8")?,
+            clock_ports: env.capability("ports:70")?,
+            clock_line: env.capability("irq:8")?,
+            log: env.capability("log")?,
             priority: env.priority(),
         })
     }
@@ -57,27 +76,59 @@ impl Tools {
 
     /// Bytes of the quota that this domain uses.
     pub(crate) fn used_bytes(&self) -> Result<u64, Error> {
-        for index in 0.. {
-            let domain = self.inspect.domain(index)?.ok_or(Error::NotFound)?;
-            if domain.name == "ipc_test" && domain.state == DomainState::Running {
-                return Ok(domain.used_bytes);
-            }
+        self.running(SERVER).map(|domain| domain.used_bytes)
+    }
+
+    /// What helpers get that are about something else.
+    pub(crate) const fn means(&self) -> Means {
+        Means {
+            name: "helper",
+            priority: self.priority,
+            budget: Budget::DEFAULT,
+            overrun_ns: OVERRUN_DEFAULT_NS,
         }
-        Err(Error::NotFound)
+    }
+
+    /// Bytes of memory that are left for domains, found by making domains of many sizes.
+    pub(crate) fn budget(&self) -> Result<u64, Error> {
+        let (mut fits, mut exceeds) = (HELPER_BYTES, 1 << 40);
+        while fits + 1 < exceeds {
+            let middle = fits.midpoint(exceeds);
+            if self.fits(middle)? { fits = middle } else { exceeds = middle }
+        }
+        Ok(fits)
+    }
+
+    /// Whether so many bytes are left, and not one more.
+    pub(crate) fn is_budget(&self, bytes: u64) -> Result<bool, Error> {
+        Ok(self.fits(bytes)? && !self.fits(bytes + 1)?)
+    }
+
+    fn fits(&self, bytes: u64) -> Result<bool, Error> {
+        match Domain::create(&Plan { quota_bytes: bytes, ..self.plan(self.means()) }) {
+            Ok(_) => Ok(true),
+            Err(Error::QuotaExceeded) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn plan(&self, means: Means) -> Plan<'static> {
+        let Means { name, priority, budget, overrun_ns } = means;
+        let (image, quota) = (self.image, self.quota);
+        Plan { name, image, quota, quota_bytes: HELPER_BYTES, priority, budget, overrun_ns }
     }
 
     /// Makes a domain, not started, with the capabilities of `grants`.
     pub(crate) fn make(&self, arguments: &str, grants: &[Grant]) -> Result<Unborn, Error> {
-        let plan = Plan {
-            name: "helper",
-            image: self.image,
-            quota: self.quota,
-            quota_bytes: HELPER_BYTES,
-            priority: self.priority,
-        };
-        let domain = Domain::create(&plan)?;
+        self.make_with(self.means(), arguments, grants)
+    }
+
+    /// The same with means of its own.
+    pub(crate) fn make_with(&self, means: Means, arguments: &str, grants: &[Grant]) -> Result<Unborn, Error> {
+        let domain = Domain::create(&self.plan(means))?;
         let args = arguments.try_into().map_err(|_| Error::TooLarge)?;
-        let mut info = Box::new(StartInfo { name: name("helper"), args, caps: Default::default() });
+        let mut info =
+            Box::new(StartInfo { name: name("helper"), args, restarts: 0, caps: Default::default() });
         for &(granted, capability, rights) in grants {
             let handle = domain.grant(capability, rights, 0)?.raw();
             info.caps.push(NamedCap { name: name(granted), handle }).map_err(|_| Error::TooLarge)?;
@@ -87,9 +138,39 @@ impl Tools {
 
     /// Starts a domain with the capabilities of `grants`.
     pub(crate) fn start(&self, arguments: &str, grants: &[Grant]) -> Result<Owned<Domain>, Error> {
-        let Unborn { domain, info } = self.make(arguments, grants)?;
+        self.start_with(self.means(), arguments, grants)
+    }
+
+    /// The same with means of its own.
+    pub(crate) fn start_with(
+        &self,
+        means: Means,
+        arguments: &str,
+        grants: &[Grant],
+    ) -> Result<Owned<Domain>, Error> {
+        let Unborn { domain, info } = self.make_with(means, arguments, grants)?;
         domain.start(STACK, &info)?;
         Ok(domain)
+    }
+
+    /// The CPU time of the domain that runs under a name.
+    pub(crate) fn cpu_time(&self, name: &str) -> Result<CpuTime, Error> {
+        self.running(name).map(|domain| domain.cpu)
+    }
+
+    /// How many calls the domain that runs under a name has accepted.
+    pub(crate) fn calls_served(&self, name: &str) -> Result<u64, Error> {
+        self.running(name).map(|domain| domain.calls)
+    }
+
+    pub(crate) fn running(&self, name: &str) -> Result<DomainInfo, Error> {
+        for index in 0.. {
+            let domain = self.inspect.domain(index)?.ok_or(Error::NotFound)?;
+            if domain.name == name && domain.state == DomainState::Running {
+                return Ok(domain);
+            }
+        }
+        Err(Error::NotFound)
     }
 
     /// Runs `body` in a thread.
@@ -117,6 +198,7 @@ pub(crate) struct Unborn {
 /// A helper that runs errands. Dropping it ends it.
 pub(crate) struct Helper {
     pub(crate) tools: Tools,
+    pub(crate) means: Means,
     pub(crate) domain: Owned<Domain>,
     pub(crate) endpoint: Owned<Endpoint>,
     /// Where it says that it is here.
@@ -141,20 +223,31 @@ impl Helper {
         activations: u32,
         next: Option<Endpoint>,
     ) -> Run<Self> {
+        Self::serving_with(tools, tools.means(), endpoint, activations, next)
+    }
+
+    /// The same with means of its own.
+    pub(crate) fn serving_with(
+        tools: &Tools,
+        means: Means,
+        endpoint: Owned<Endpoint>,
+        activations: u32,
+        next: Option<Endpoint>,
+    ) -> Run<Self> {
         let (note, gate) = (Notification::create()?, Notification::create()?);
-        let domain = Self::domain(tools, *endpoint, activations, next, *note, *gate)?;
-        let helper = Self { tools: *tools, domain, endpoint, note, gate };
+        let domain = Self::domain(tools, means, *endpoint, activations, next, (*note, *gate))?;
+        let helper = Self { tools: *tools, means, domain, endpoint, note, gate };
         helper.expect(&Request::Badge, &Reply::Word(0))?;
         Ok(helper)
     }
 
     fn domain(
         tools: &Tools,
+        means: Means,
         endpoint: Endpoint,
         activations: u32,
         next: Option<Endpoint>,
-        note: Notification,
-        gate: Notification,
+        (note, gate): (Notification, Notification),
     ) -> Result<Owned<Domain>, Error> {
         let mut grants: heapless::Vec<Grant<'_>, 5> = heapless::Vec::new();
         let all = [
@@ -165,12 +258,13 @@ impl Helper {
         ];
         grants.extend(all.into_iter().flatten());
         let arguments: String = format!("role=server activations={activations} stack={STACK}");
-        tools.start(&arguments, &grants)
+        tools.start_with(means, &arguments, &grants)
     }
 
     /// Another domain in its place, at the same endpoint.
     pub(crate) fn replace(&mut self) -> Run {
-        self.domain = Self::domain(&self.tools, *self.endpoint, 1, None, *self.note, *self.gate)?;
+        self.domain =
+            Self::domain(&self.tools, self.means, *self.endpoint, 1, None, (*self.note, *self.gate))?;
         Ok(())
     }
 
@@ -187,6 +281,11 @@ impl Helper {
     pub(crate) fn ask_with(&self, request: &Request, offers: &[Offer]) -> Result<Reply, Error> {
         let until = Some(Instant::after(PATIENCE));
         self.client().exchange(request, offers, until).map(|(reply, _)| reply).map_err(cause)
+    }
+
+    /// Has an errand run, with capabilities there and back.
+    pub(crate) fn trade(&self, request: &Request, offers: &[Offer]) -> Result<(Reply, Received), Error> {
+        self.client().exchange(request, offers, Some(Instant::after(PATIENCE))).map_err(cause)
     }
 
     /// Has an errand run that must give this.

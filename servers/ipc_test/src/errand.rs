@@ -1,5 +1,6 @@
 //! What a scenario can ask of a helper.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libpks::abi::Error;
@@ -38,6 +39,31 @@ pub(crate) enum Request {
     GiveBack,
     /// Lend in the reply what is kept.
     LendBack,
+    /// Hand over in the reply the first capability of the message.
+    MoveBack,
+    /// Hand over in the reply a notification that is made for it; say so and wait before if `after_wait`.
+    Give {
+        /// Whether to say so and wait first.
+        after_wait: bool,
+    },
+    /// Hand over in the reply a region, a notification and an endpoint that are made for it.
+    Make,
+    /// Lend the first capability on, from a thread of one's own, to the next helper, which reads it later; say so, wait,
+    /// drop one's own, and reply while the next is still at it.
+    LendOn,
+    /// Signal these bits through the first capability.
+    Signal(u64),
+    /// Ask the endpoint that is the first capability for its badge.
+    CallFirst,
+    /// Keep both capabilities, and ask to be told, through the second, what happens to what the first names.
+    Hear(Ear),
+    /// Delete the first of the capabilities that [`Request::Hear`] has kept, or the second.
+    Deafen {
+        /// Which.
+        second: bool,
+    },
+    /// Start a thread that waits until one is let go on, and then faults; give the capability to it.
+    Prey,
     /// Read the first word of the region.
     Read,
     /// Write the first word of the region.
@@ -57,6 +83,12 @@ pub(crate) enum Request {
     Wait,
     /// Wait for a time in milliseconds.
     Nap(u64),
+    /// Say so, use the CPU for a time in milliseconds, and count as an errand that waits.
+    Toil(u64),
+    /// Say so, and never come back.
+    Hang,
+    /// Ask the next helper.
+    Pass(Box<Request>),
     /// Call the next helper; wait before if `after_wait`; with `holding` open the region before and read it after.
     Forward {
         /// Whether to say so and wait first.
@@ -88,6 +120,15 @@ pub(crate) enum Request {
     ForgetSelf,
     /// End by a panic.
     Panic,
+}
+
+/// What [`Request::Hear`] asks to be told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Ear {
+    /// The end of a domain.
+    End,
+    /// Faults of a thread.
+    Fault,
 }
 
 /// What a helper answers.

@@ -1,21 +1,30 @@
-//! What the image does in a domain with a role: `server` runs errands, `caller` makes one call, `beater` counts in one
-//! region while it reads another.
+//! What the image does in a domain with a role: `server` runs errands, `caller` makes one call, `client` makes calls on
+//! a budget of its own, `beater` counts in one region while it reads another, `echo` sends
+//! back what comes through a ring.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use libpks::abi::layout;
+use libpks::rt::ring::{Receiver, RingFailure, Sender};
 use libpks::rt::sync::Mutex;
+use libpks::rt::thread::{JoinHandle, spawn};
+use libpks::rt::unguarded::Unguarded;
 use libpks::rt::{
-    AnyCap, Caller, Capability, Client, Domain, Endpoint, Env, EnvError, Error, Notification, Offer, Owned,
-    Region, SharedServer, Thread, serve, time,
+    AnyCap, Caller, Capability, Client, Domain, Endpoint, Env, EnvError, Error, Instant, Notification, Offer,
+    Owned, Region, SharedServer, Thread, serve, time,
 };
 
-use crate::errand::{Errand, Reply, Request};
+use crate::client;
+use crate::crew::STACK;
+use crate::errand::{Ear, Errand, Reply, Request};
 use crate::haunt::{self, Haunter};
 
 /// What a helper signals when it has come to where it waits.
 pub(crate) const HERE: u64 = 1;
+/// What is signalled to whoever asked to hear of something.
+pub(crate) const HEARD: u64 = 4;
 /// What the caller's region holds.
 pub(crate) const LENT: u64 = 0x1e47;
 
@@ -30,6 +39,8 @@ pub(crate) fn main(env: &Env, role: &str) -> Result<(), EnvError> {
                 own: env.capability("own").ok(),
                 kept: Mutex::new(None),
                 haunter: Mutex::new(None),
+                ears: Mutex::new(Vec::new()),
+                workers: Mutex::new(Vec::new()),
                 priority: env.priority(),
                 waits: AtomicU64::new(0),
                 last: AtomicU64::new(0),
@@ -39,8 +50,18 @@ pub(crate) fn main(env: &Env, role: &str) -> Result<(), EnvError> {
             serve::park()
         }
         "caller" => {
-            call(Client::new(env.endpoint("next")?)).unwrap_or_else(|error| panic!("cannot call: {error}"));
+            let openings = env.arg("openings").and_then(|count| count.parse().ok()).unwrap_or(0);
+            call(Client::new(env.endpoint("next")?), openings)
+                .unwrap_or_else(|error| panic!("cannot call: {error}"));
             Ok(())
+        }
+        "client" => match client::main(env) {
+            Ok(never) => match never {},
+            Err(error) => panic!("cannot go on: {error}"),
+        },
+        "echo" => {
+            let stopped = echo(env);
+            panic!("the echo has stopped: {stopped:?}")
         }
         "beater" => {
             let cpu = env.arg("cpu").and_then(|cpu| cpu.parse().ok());
@@ -51,13 +72,45 @@ pub(crate) fn main(env: &Env, role: &str) -> Result<(), EnvError> {
     }
 }
 
-/// Lends a region of its own and waits for the answer.
-fn call(next: Client<Errand>) -> Result<(), Error> {
+/// Lends a region of its own and waits for the answer, with so many openings of it at home. Another region of its own goes
+/// along for good.
+fn call(next: Client<Errand>, openings: usize) -> Result<(), Error> {
     let region = Region::create(8, None)?;
     region.open_write()?.write_u64(0, LENT)?;
+    let _open = (0..openings).map(|_| region.open_read()).collect::<Result<Vec<_>, Error>>()?;
     // Whoever waits for this domain's end learns how it went.
-    let _ = next.exchange(&Request::ReadLater { openings: 1 }, &[Offer::lend(*region)], None);
+    let given = Region::create(8, None)?;
+    let offers = [Offer::lend(*region), Offer::copy(*given)];
+    let _ = next.exchange(&Request::ReadLater { openings: 1 }, &offers, None);
     Ok(())
+}
+
+/// Sends back what comes through a ring, its first word twice. Only an error ends it.
+fn echo(env: &Env) -> Result<(), EchoError> {
+    let mut receiver = Receiver::<2>::new(
+        env.capability("there")?,
+        env.capability("there-arrived")?,
+        env.capability("there-room")?,
+    )?;
+    let mut sender = Sender::<2>::new(
+        env.capability("back")?,
+        env.capability("back-arrived")?,
+        env.capability("back-room")?,
+    )?;
+    loop {
+        let [word, check] = receiver.take_until(None)?;
+        let answer = if check == !word { [word, word] } else { [0, check] };
+        sender.send_until(&answer, None)?;
+    }
+}
+
+/// Why the echo stops.
+#[derive(Debug, thiserror::Error)]
+enum EchoError {
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    #[error(transparent)]
+    Ring(#[from] RingFailure),
 }
 
 /// Counts in one region, and reads the other after each count. Only a fault ends it.
@@ -82,6 +135,10 @@ struct Hand {
     own: Option<Domain>,
     kept: Mutex<Option<Owned<AnyCap>>>,
     haunter: Mutex<Option<Haunter>>,
+    /// What [`Request::Hear`] came with.
+    ears: Mutex<Vec<Owned<AnyCap>>>,
+    /// Threads that were started for an errand and go on after it.
+    workers: Mutex<Vec<JoinHandle<Result<(), Error>>>>,
     priority: u8,
     waits: AtomicU64,
     last: AtomicU64,
@@ -124,6 +181,41 @@ impl Hand {
                 let kept = self.kept.lock().take().ok_or(Error::NotFound)?.keep();
                 caller.give(Offer::lend(kept)).map(|()| Reply::Done)
             }
+            Request::MoveBack => {
+                let capability = caller.take(0).ok_or(Error::NotFound)?;
+                caller.give(Offer::hand_over(capability)).map(|()| Reply::Done)
+            }
+            Request::Give { after_wait } => {
+                let note = Notification::create()?;
+                if after_wait {
+                    self.wait()?;
+                }
+                caller.give(Offer::hand_over(note)).map(|()| Reply::Done)
+            }
+            Request::Make => {
+                caller.give(Offer::hand_over(Region::create(8, None)?))?;
+                caller.give(Offer::hand_over(Notification::create()?))?;
+                caller.give(Offer::hand_over(Endpoint::create()?)).map(|()| Reply::Done)
+            }
+            Request::LendOn => self.lend_on(caller),
+            Request::Signal(bits) => {
+                caller.take(0).ok_or(Error::NotFound)?.into_kind::<Notification>()?.signal(bits)?;
+                Ok(Reply::Done)
+            }
+            Request::CallFirst => {
+                let endpoint = caller.take(0).ok_or(Error::NotFound)?.into_kind::<Endpoint>()?;
+                Client::<Errand>::new(*endpoint).call(&Request::Badge).map_err(cause)
+            }
+            Request::Hear(ear) => self.hear(caller, ear),
+            Request::Deafen { second } => {
+                let mut ears = self.ears.lock();
+                if ears.len() != 2 {
+                    return Err(Error::NotFound);
+                }
+                drop(ears.remove(usize::from(second)));
+                Ok(Reply::Done)
+            }
+            Request::Prey => self.prey(caller),
             Request::Haunt { cpu } => {
                 let region = caller.take(0).ok_or(Error::NotFound)?.into_kind::<Region>()?.keep();
                 let note = self.note.ok_or(Error::NotFound)?;
@@ -142,6 +234,9 @@ impl Hand {
                 Ok(Reply::Words(self.waits.load(Ordering::SeqCst), self.last.load(Ordering::SeqCst)))
             }
             Request::Nap(millis) => time::sleep(Duration::from_millis(millis)).map(|()| Reply::Done),
+            Request::Toil(millis) => self.toil(Duration::from_millis(millis)),
+            Request::Hang => self.hang(),
+            Request::Pass(inner) => self.next.ok_or(Error::NotFound)?.call(&inner).map_err(cause),
             Request::Wait => {
                 self.wait()?;
                 self.waits.fetch_add(1, Ordering::SeqCst);
@@ -158,10 +253,66 @@ impl Hand {
         }
     }
 
+    fn lend_on(&self, caller: &mut Caller) -> Result<Reply, Error> {
+        let borrowed = caller.take(0).ok_or(Error::NotFound)?;
+        let (next, lent) = (self.next.ok_or(Error::NotFound)?, *borrowed);
+        let worker = spawn(STACK, self.priority, move || {
+            let request = Request::ReadLater { openings: 1 };
+            next.exchange(&request, &[Offer::lend(lent)], None).map(drop).map_err(cause)
+        })?;
+        self.workers.lock().push(worker);
+        self.wait()?;
+        drop(borrowed);
+        Ok(Reply::Done)
+    }
+
+    fn hear(&self, caller: &mut Caller, ear: Ear) -> Result<Reply, Error> {
+        let (what, note) = (caller.take(0).ok_or(Error::NotFound)?, caller.take(1).ok_or(Error::NotFound)?);
+        let told = note.cast::<Notification>()?;
+        match ear {
+            Ear::End => what.cast::<Domain>()?.on_end(told, HEARD)?,
+            Ear::Fault => what.cast::<Thread>()?.on_fault(told, HEARD)?,
+        }
+        let mut ears = self.ears.lock();
+        ears.clear();
+        ears.extend([what, note]);
+        Ok(Reply::Done)
+    }
+
+    fn prey(&self, caller: &mut Caller) -> Result<Reply, Error> {
+        // The end of the area of regions, where none lies in a machine of this size.
+        let nowhere = Unguarded::in_regions(layout::REGIONS_BASE + layout::REGIONS_BYTES - layout::PAGE, 8)?;
+        let gate = self.gate.ok_or(Error::NotFound)?;
+        let prey = spawn(STACK, self.priority, move || {
+            gate.wait(None)?;
+            nowhere.read_u64(0).map(drop)
+        })?;
+        caller.give(Offer::copy(prey.thread()))?;
+        self.workers.lock().push(prey);
+        Ok(Reply::Done)
+    }
+
     /// Says that it is here, and waits until somebody lets it go on.
     fn wait(&self) -> Result<(), Error> {
         self.note.ok_or(Error::NotFound)?.signal(HERE)?;
         self.gate.ok_or(Error::NotFound)?.wait(None).map(drop)
+    }
+
+    fn toil(&self, time: Duration) -> Result<Reply, Error> {
+        self.note.ok_or(Error::NotFound)?.signal(HERE)?;
+        let end = Instant::after(time);
+        while Instant::now() < end {}
+        self.waits.fetch_add(1, Ordering::SeqCst);
+        Ok(Reply::Done)
+    }
+
+    /// On its own, so that a backtrace names it.
+    #[inline(never)]
+    fn hang(&self) -> Result<Reply, Error> {
+        self.note.ok_or(Error::NotFound)?.signal(HERE)?;
+        loop {
+            core::hint::spin_loop();
+        }
     }
 
     fn forward(
@@ -225,6 +376,8 @@ impl Hand {
                     (0..openings).map(|_| region.open_read()).collect::<Result<Vec<_>, Error>>()?;
                 self.wait()?;
                 guards.truncate(1);
+                // Outlives this call, and whoever gave it.
+                caller.take(1).map(Owned::keep);
                 let value = guards.first().ok_or(Error::NotFound)?.read_u64(0)?;
                 self.last.store(value, Ordering::SeqCst);
                 Ok(Reply::Word(value))
@@ -238,6 +391,6 @@ impl Hand {
 pub(crate) fn cause(error: libpks::rt::CallError) -> Error {
     match error {
         libpks::rt::CallError::Failed(error) | libpks::rt::CallError::Refused(error) => error,
-        libpks::rt::CallError::BadReply => Error::Malformed,
+        libpks::rt::CallError::BadReply | libpks::rt::CallError::Killer(_) => Error::Malformed,
     }
 }

@@ -8,6 +8,7 @@
 //! | [`errand`] | what a scenario can ask of a helper |
 //! | [`haunt`] | threads that use a region without a pause |
 //! | [`helper`] | what the image does in a domain with a role |
+//! | [`client`] | domains that pay for the calls that they make |
 //! | [`crew`] | making helpers, and calling them from threads |
 //! | [`scenarios`] | the scenarios |
 #![no_std]
@@ -16,6 +17,7 @@
 
 extern crate alloc;
 
+mod client;
 mod crew;
 mod errand;
 mod haunt;

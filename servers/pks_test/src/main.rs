@@ -21,11 +21,21 @@ mod subject;
 
 use alloc::sync::Arc;
 
-use libpks::rt::{Env, EnvError, serve};
+use libpks::abi::Error;
+use libpks::rt::{Env, EnvError, Inspect, serve};
 
 libpks::server_main!(main);
 
-fn main(env: Env) -> Result<(), EnvError> {
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    #[error("the kernel does not say what checks the keys: {0}")]
+    Inspect(#[from] Error),
+}
+
+fn main(env: Env) -> Result<(), Failure> {
     stress::if_worker(&env)?;
     scenarios::if_partner(&env)?;
     let nursery = stress::Nursery {
@@ -33,12 +43,14 @@ fn main(env: Env) -> Result<(), EnvError> {
         image: env.capability("module:pks_test")?,
         priority: env.priority(),
     };
+    let inspect: Inspect = env.capability("inspect")?;
     let tools = bench::Tools {
         self_test: env.capability("self-test")?,
         keys: env.capability("key-pool")?,
-        inspect: env.capability("inspect")?,
+        inspect,
+        isolation: inspect.system()?.isolation,
         priority: env.priority(),
         nursery,
     };
-    serve::run_shared(&env, service::Desk(Arc::new(service::Service::new(tools))))
+    Ok(serve::run_shared(&env, service::Desk(Arc::new(service::Service::new(tools))))?)
 }

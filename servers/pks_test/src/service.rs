@@ -194,13 +194,10 @@ impl Service {
 
 /// The outcome on a machine whose key pool says that there are no keys: a skip if the kernel agrees.
 pub(crate) fn no_keys(tools: &Tools) -> Outcome {
-    use libpks::abi::inspect::Isolation;
     match tools.inspect.system() {
-        Ok(system) if system.isolation == Isolation::None => Outcome::new(
-            Verdict::Skip,
-            0,
-            format_args!("this CPU has no protection keys for supervisor pages"),
-        ),
+        Ok(system) if !system.isolation.has_keys() => {
+            Outcome::new(Verdict::Skip, 0, format_args!("this CPU has no protection keys"))
+        }
         other => {
             Outcome::new(Verdict::Fail, 0, format_args!("no keys to be had, but the kernel says {other:?}"))
         }

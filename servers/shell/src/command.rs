@@ -25,6 +25,8 @@ pub enum Command<'a> {
     Log,
     /// Faults, the newest first.
     Faults,
+    /// The fault that ended a server last.
+    FaultOf(&'a str),
     /// The CPUs.
     Cpus,
     /// Scenarios of the test server.
@@ -35,6 +37,10 @@ pub enum Command<'a> {
     PksRun(&'a str),
     /// All of them.
     PksAll,
+    /// The attacks that this system can be shown.
+    AttackList,
+    /// One of them, or all.
+    Attack(&'a str),
     /// Time since boot.
     Uptime,
     /// Say something.
@@ -59,10 +65,13 @@ pub const HELP: &[(&str, &str)] = &[
     ("cpus", "CPUs: switches, writes of PKRS, entries"),
     ("log", "the kernel's log"),
     ("faults", "reports of faults, the newest first"),
+    ("faults NAME", "the fault that ended a server last"),
     ("pks list", "scenarios of the test server"),
     ("pks list long", "the same, with all that it tells of each"),
     ("pks run NAME", "run a scenario"),
     ("pks all", "run all scenarios"),
+    ("attack list", "attacks of the adversary, where there is one"),
+    ("attack NAME", "make one; `attack all` makes all and gives the score"),
     ("uptime", "time since boot"),
     ("echo TEXT", "say something"),
     ("poweroff", "turn the machine off"),
@@ -111,9 +120,12 @@ pub fn parse<'a>(text: &'a str) -> Result<Command<'a>, CommandError<'a>> {
         "threads" => plain(Command::Threads),
         "mem" => plain(Command::Mem),
         "log" => plain(Command::Log),
-        "faults" => plain(Command::Faults),
+        "faults" if rest.is_empty() => Ok(Command::Faults),
+        "faults" => named(Command::FaultOf),
         "cpus" => plain(Command::Cpus),
         "pks" => pks(rest),
+        "attack" if rest == "list" => Ok(Command::AttackList),
+        "attack" => named(Command::Attack),
         "uptime" => plain(Command::Uptime),
         "echo" => Ok(Command::Echo(rest)),
         "poweroff" => plain(Command::PowerOff),
@@ -159,6 +171,13 @@ mod tests {
         for (written, _) in HELP {
             assert!(parse(written).is_ok(), "{written}");
         }
+    }
+
+    #[test]
+    fn attacks_are_listed_or_made() {
+        assert_eq!(parse("attack list"), Ok(Command::AttackList));
+        assert_eq!(parse("attack all"), Ok(Command::Attack("all")));
+        assert_eq!(parse("attack"), Err(CommandError::NameMissing("attack")));
     }
 
     #[test]

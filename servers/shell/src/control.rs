@@ -6,6 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use libpks::abi::Name;
+use libpks::abi::fault::FaultReport;
 use libpks::abi::inspect::PowerAction;
 use libpks::proto::supervisor::{Refusal, Reply, Request, ServerInfo, Supervisor};
 use libpks::rt::{Env, Power};
@@ -15,11 +16,20 @@ pub(crate) fn servers(env: &Env) -> Result<Vec<ServerInfo>, Trouble> {
     let supervisor = env.client::<Supervisor>()?;
     let mut servers = Vec::new();
     loop {
-        match supervisor.call(&Request::List { from: servers.len() as u32 })? {
+        match supervisor.call_patiently(&Request::List { from: servers.len() as u32 }, None)? {
             Reply::Servers(part) if part.is_empty() => return Ok(servers),
             Reply::Servers(part) => servers.extend(part),
             _ => return Err(Trouble::OtherReply),
         }
+    }
+}
+
+/// The fault that ended a server last, as its supervisor remembers it.
+pub(crate) fn last_fault(env: &Env, server: &str) -> Result<Option<FaultReport>, Trouble> {
+    match env.client::<Supervisor>()?.call_patiently(&Request::Fault(name(server)?), None)? {
+        Reply::Fault(report) => Ok(report),
+        Reply::Refused(refusal) => Err(Trouble::Refused(refusal.to_string())),
+        _ => Err(Trouble::OtherReply),
     }
 }
 

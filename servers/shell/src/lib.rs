@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod attack;
 pub mod command;
 pub mod editor;
 pub mod history;

@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod attacks;
 mod control;
 mod scenarios;
 mod screen;

@@ -50,7 +50,7 @@ impl Display for Report<'_> {
     }
 }
 
-fn kind(kind: FaultKind) -> String {
+pub(crate) fn kind(kind: FaultKind) -> String {
     match kind {
         FaultKind::ProtectionKey => "protection key".into(),
         FaultKind::Protection => "protection".into(),
@@ -59,10 +59,11 @@ fn kind(kind: FaultKind) -> String {
         FaultKind::Exception(vector) => alloc::format!("exception {vector}"),
         FaultKind::Panic => "panic".into(),
         FaultKind::GateAbuse => "abuse of a gate".into(),
+        FaultKind::Hung => "hung".into(),
     }
 }
 
-fn access(access: FaultAccess) -> &'static str {
+pub(crate) fn access(access: FaultAccess) -> &'static str {
     match access {
         FaultAccess::Read => "read",
         FaultAccess::Write => "write",

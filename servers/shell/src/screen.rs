@@ -16,6 +16,16 @@ const ABSENCE: Duration = Duration::from_millis(20);
 /// How long to wait for input before looking whether the console is still the one that was subscribed to.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a terminal may take to answer.
+const ANSWER: Duration = Duration::from_millis(150);
+/// Asks a terminal for its attributes.
+const ASK_ATTRIBUTES: &str = "\x1b[c";
+
+/// Whether input is a terminal's answer to that: `ESC [ ? ... c`.
+fn is_attributes(input: &[u8]) -> bool {
+    input.windows(3).any(|window| window == b"\x1b[?") && input.ends_with(b"c")
+}
+
 /// What came from the terminal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
@@ -67,6 +77,36 @@ impl Screen {
                 }
             }
         }
+    }
+
+    /// Whether lines of the kernel's log appear between what is written.
+    pub(crate) fn show_log(&mut self, shown: bool) {
+        self.flush();
+        if self.console.call(&Request::ShowLog(shown)).is_err() {
+            // Then they appear, which harms nobody.
+        }
+    }
+
+    /// Asks the terminal what it is. One that answers knows colours too (ECMA-48, 8.3.24 "DA"; SGR is older).
+    pub(crate) fn is_terminal_there(&mut self) -> bool {
+        let _ = fmt::Write::write_str(self, ASK_ATTRIBUTES);
+        self.flush();
+        let until = Instant::after(ANSWER);
+        let mut answer = Vec::new();
+        while Instant::now() < until && !is_attributes(&answer) {
+            match self.console.call(&Request::Read) {
+                Ok(Reply::Input(bytes)) if bytes.is_empty() => self.wait(ABSENCE),
+                Ok(Reply::Input(bytes)) => answer.extend(bytes),
+                Ok(Reply::Refused(Refusal::NotSubscribed)) if self.subscribe() => {}
+                _ => self.wait(ABSENCE),
+            }
+        }
+        let is_there = is_attributes(&answer);
+        if !is_there {
+            // It was typed.
+            self.input.extend(answer);
+        }
+        is_there
     }
 
     /// Whether there is input that can be had without waiting.

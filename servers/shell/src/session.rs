@@ -3,7 +3,7 @@
 use crate::scenarios::Form;
 use crate::screen::{Event, Screen};
 use crate::trouble::Trouble;
-use crate::{control, scenarios, show};
+use crate::{attacks, control, scenarios, show};
 use alloc::string::String;
 use core::fmt::Write;
 use libpks::abi::inspect::{Isolation, PowerAction, SystemInfo};
@@ -106,6 +106,7 @@ impl Session {
             Command::Cpus => show::cpus(env, screen),
             Command::Log => show::log(env, screen),
             Command::Faults => show::faults(env, screen),
+            Command::FaultOf(name) => show::fault_of(env, screen, name),
             Command::Uptime => show::uptime(screen),
             Command::Echo(text) => {
                 let _ = writeln!(screen, "{text}");
@@ -120,13 +121,16 @@ impl Session {
             Command::PksListLong => scenarios::list(env, screen, Form::Long),
             Command::PksRun(name) => scenarios::run_one(env, screen, name),
             Command::PksAll => scenarios::run_all(env, screen),
+            Command::AttackList => attacks::list(screen),
+            Command::Attack("all") => attacks::make_all(env, screen),
+            Command::Attack(name) => attacks::make_one(env, screen, name),
         }
     }
 }
 
 fn prompt(system: &SystemInfo) -> String {
     match system.isolation {
-        Isolation::Pks => "pks> ".into(),
+        Isolation::Pks | Isolation::Pku => "pks> ".into(),
         Isolation::None => "isolation: NONE pks> ".into(),
     }
 }

@@ -48,9 +48,12 @@ pub(crate) fn domains(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         ("threads", Right),
         ("caps", Right),
         ("calls", Right),
+        ("cpu/ms", Right),
+        ("depleted", Right),
     ]);
     for domain in &domains {
         let memory = format!("{}/{}", domain.used_bytes / 1024, domain.quota_bytes / 1024);
+        let cpu_ms = domain.cpu.used_ns / 1_000_000;
         table.row([
             &domain.id,
             &domain.name,
@@ -61,11 +64,25 @@ pub(crate) fn domains(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
             &domain.threads,
             &domain.capabilities,
             &domain.calls,
+            &cpu_ms,
+            &domain.cpu.depletions,
         ]);
     }
     for server in known.iter().filter(|server| domains.iter().all(|domain| domain.name != server.name)) {
         let condition = condition(server.condition);
-        table.row([&"-", &server.name, &"-", &condition, &server.restarts, &"-", &"-", &"-", &"-"]);
+        table.row([
+            &"-",
+            &server.name,
+            &"-",
+            &condition,
+            &server.restarts,
+            &"-",
+            &"-",
+            &"-",
+            &"-",
+            &"-",
+            &"-",
+        ]);
     }
     let _ = write!(screen, "{table}");
     let _ = writeln!(screen, "isolation: {}", inspect.system()?.isolation);
@@ -241,6 +258,14 @@ pub(crate) fn faults(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
             None => break,
         }
     }
+    Ok(())
+}
+
+pub(crate) fn fault_of(env: &Env, screen: &mut Screen, server: &str) -> Result<(), Trouble> {
+    let _ = match control::last_fault(env, server)? {
+        Some(report) => write!(screen, "{}", Report(&report)),
+        None => writeln!(screen, "{server} has not faulted"),
+    };
     Ok(())
 }
 

@@ -21,6 +21,12 @@ pub(crate) enum Trouble {
     /// A server answered something else.
     #[error("the server answered something else")]
     OtherReply,
+    /// An attack could not be judged.
+    #[error("{0}")]
+    Judge(#[from] libpks::proto::adversary::judge::Failure),
+    /// No attack has that name.
+    #[error("no attack is called `{0}`; `attack list` lists them")]
+    UnknownAttack(String),
     /// No domain has that name.
     #[error("no domain is called `{0}`")]
     UnknownDomain(String),

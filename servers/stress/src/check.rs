@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use libpks::model::{Access, Model, View};
+use libpks::model::{Access, Model, Step, View};
 
 use crate::run::{Run, Stage, wrong};
 
@@ -55,11 +55,11 @@ const fn set(word: u32, key: u8, access: Access) -> u32 {
 }
 
 /// Takes in which regions are closed, if that can be explained.
-pub(crate) fn closed(stage: &mut Stage, before: &Model) -> Run {
+pub(crate) fn closed(stage: &mut Stage, before: &Model, step: &Step) -> Run {
     let words = Words::of(stage)?;
     let closed: Vec<bool> = words.keys.iter().map(|key| *key == Some(KERNEL_KEY)).collect();
     let known = stage.model.regions.iter().filter(|region| region.closed).count();
-    if let Err(region) = stage.model.observe_closed(before, &closed) {
+    if let Err(region) = stage.model.observe_closed(before, step, &closed) {
         let left = (before.keys_left(), stage.model.keys_left());
         return wrong(format_args!(
             "region {region} closed or open without reason, keys left {left:?}, {closed:?}"

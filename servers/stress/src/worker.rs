@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::abi::{Error, name};
+use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
 use libpks::cap::{CapRights, Handle};
 use libpks::rt::domain::Plan;
 use libpks::rt::{
@@ -86,12 +87,21 @@ impl Worker {
 
     fn begin(&mut self) -> Result<(), Error> {
         let Nursery { quota, image, priority } = self.nursery;
-        let domain = Domain::create(&Plan { name: &self.name, image, quota, quota_bytes: BYTES, priority })?;
+        let domain = Domain::create(&Plan {
+            name: &self.name,
+            image,
+            quota,
+            quota_bytes: BYTES,
+            priority,
+            budget: Budget::DEFAULT,
+            overrun_ns: OVERRUN_DEFAULT_NS,
+        })?;
         let args =
             libpks::rt::text::cut::<96>(format_args!("{ROLE}={WORKER} stack={STACK} priority={priority}"));
         let args = args.as_str().try_into().map_err(|_| Error::TooLarge)?;
         let handle = domain.grant(*self.endpoint, CapRights::SERVE, 0)?.raw();
-        let mut info = Box::new(StartInfo { name: self.name.clone(), args, caps: Default::default() });
+        let mut info =
+            Box::new(StartInfo { name: self.name.clone(), args, restarts: 0, caps: Default::default() });
         info.caps.push(NamedCap { name: name("serve"), handle }).map_err(|_| Error::TooLarge)?;
         domain.start(STACK, &info)?;
         self.domain = Some(domain);
@@ -121,7 +131,7 @@ impl Worker {
         let (reply, received) = client.exchange(command, offers, Some(Instant::after(PATIENCE))).map_err(
             |error| match error {
                 CallError::Failed(error) | CallError::Refused(error) => error,
-                CallError::BadReply => Error::Malformed,
+                CallError::BadReply | CallError::Killer(_) => Error::Malformed,
             },
         )?;
         let handle = |cap: Owned<libpks::rt::AnyCap>| -> Handle { cap.keep().handle() };

@@ -4,34 +4,26 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use libpks::abi::layout::{KERNEL_BASE, PAGE};
+use libpks::abi::inspect::DomainState;
 use libpks::abi::selftest::SelfTestOp;
 use libpks::abi::{Error, Name, VERSION, name};
-use libpks::pkey::{Pkey, pte_key};
 use libpks::proto::Protocol;
-use libpks::proto::adversary::{self, Adversary, Aim, Consequence, Crime};
+use libpks::proto::adversary::judge::{Failure, Judge};
+use libpks::proto::adversary::{self, Adversary};
+use libpks::proto::fuzzer::{self, Fuzzer};
 use libpks::proto::ipc_test::{self, IpcTest};
 use libpks::proto::pks_test::{self, Outcome, PksTest, Refusal, RunError, Verdict};
 use libpks::proto::stress::{self, Stress};
 use libpks::proto::supervisor::{self, Supervisor};
 use libpks::proto::testlink::{self, Action, Answered, Asked, Closing, MAX_BYTES, Problem, Reply, Request};
-use libpks::rt::{
-    CallError, Capability, Client, Env, EnvError, Inspect, Instant, Offer, Region, SelfTest, time,
-};
+use libpks::rt::{CallError, Client, Env, EnvError, Inspect, SelfTest, time};
 use libpks::wire;
 
-/// How long a server may take until it answers again.
-const RESTART: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(10);
+use crate::endure;
+
 /// What the harness reads from QEMU's exit code.
 const SUCCESS: u64 = 0x10;
 const FAILURE: u64 = 0x11;
-/// Pages of the kernel's image that are looked through.
-const KERNEL_PAGES: u64 = 4096;
-/// The bit that lets a page be written (Intel SDM vol. 3A, table 4-20).
-const WRITABLE: u64 = 2;
-/// What lies where crimes against this domain aim.
-const INTACT: u64 = 0x7465_7374_6c69_6e6b;
 
 /// What the test link can do, and what it has counted.
 pub(crate) struct Agent {
@@ -41,7 +33,9 @@ pub(crate) struct Agent {
     ipc_test: Option<Client<IpcTest>>,
     supervisor: Option<Client<Supervisor>>,
     adversary: Option<Client<Adversary>>,
+    judge: Option<Judge>,
     stress: Option<Client<Stress>>,
+    fuzzer: Option<Client<Fuzzer>>,
     closing: Closing,
     /// The last request's number and its answer, should the harness ask again.
     last: Option<(u32, Vec<u8>)>,
@@ -56,7 +50,9 @@ impl Agent {
             ipc_test: env.client().ok(),
             supervisor: env.client().ok(),
             adversary: env.client().ok(),
+            judge: Judge::new(env).ok(),
             stress: env.client().ok(),
+            fuzzer: env.client().ok(),
             closing: Closing::default(),
             last: None,
         })
@@ -99,9 +95,25 @@ impl Agent {
             }
             Request::Server { name, action } => self.server(name, *action),
             Request::Crime { name } => self.crime(name),
+            Request::Endure { death, times } => {
+                let (server, supervisor) = (held(self.adversary)?, held(self.supervisor)?);
+                endure::endure(server, supervisor, *death, *times).map(Reply::Endured)
+            }
+            Request::Persist(request) => {
+                endure::persist(held(self.adversary)?, held(self.supervisor)?, request)
+            }
+            Request::Objects => self.inspect.objects().map(Reply::Objects).map_err(Problem::Kernel),
+            Request::Servers => self.servers(),
+            Request::LastFault { name } => self.last_fault(name),
+            Request::Kill { name } => self.kill(name),
+            Request::Doom { moment, death } => self.doom(*moment, *death),
             Request::Stress(session) => {
                 let request = stress::Request::Run(*session);
                 held(self.stress)?.call(&request).map(Reply::Stressed).map_err(problem)
+            }
+            Request::Fuzz(session) => {
+                let request = fuzzer::Request::Run(*session);
+                held(self.fuzzer)?.call(&request).map(Reply::Fuzzed).map_err(problem)
             }
             Request::Finish => Ok(Reply::Closing(self.closing)),
         }
@@ -168,98 +180,54 @@ impl Agent {
         }
     }
 
+    fn servers(&self) -> Result<Reply, Problem> {
+        let request = supervisor::Request::List { from: 0 };
+        match held(self.supervisor)?.call_patiently(&request, None).map_err(problem)? {
+            supervisor::Reply::Servers(servers) => Ok(Reply::Servers(servers)),
+            _ => Err(Problem::Unexpected),
+        }
+    }
+
+    fn last_fault(&self, name: &Name) -> Result<Reply, Problem> {
+        let request = supervisor::Request::Fault(name.clone());
+        match held(self.supervisor)?.call_patiently(&request, None).map_err(problem)? {
+            supervisor::Reply::Fault(report) => Ok(Reply::Fault(report)),
+            supervisor::Reply::Refused(_) => Err(Problem::Refused),
+            _ => Err(Problem::Unexpected),
+        }
+    }
+
+    fn kill(&self, wanted: &Name) -> Result<Reply, Problem> {
+        let domains = (0..).map_while(|n| self.inspect.domain(n).ok().flatten());
+        let mut running = domains.filter(|domain| domain.state == DomainState::Running);
+        let domain = running.find(|domain| domain.name == *wanted);
+        let id = domain.ok_or(Problem::Kernel(Error::NotFound))?.id;
+        self.self_test.run(SelfTestOp::Kill, [u64::from(id), 0, 0, 0, 0]).map_err(Problem::Kernel)?;
+        Ok(Reply::Done)
+    }
+
+    fn doom(&self, moment: supervisor::Moment, death: supervisor::Death) -> Result<Reply, Problem> {
+        let is_now = moment == supervisor::Moment::Now;
+        match held(self.supervisor)?.call(&supervisor::Request::Die(moment, death)) {
+            Ok(supervisor::Reply::Done) if !is_now => Ok(Reply::Done),
+            Err(CallError::Failed(Error::PeerDiedMidCall)) if is_now => Ok(Reply::Done),
+            Ok(supervisor::Reply::Refused(_)) => Err(Problem::Refused),
+            Ok(_) => Err(Problem::Unexpected),
+            Err(error) => Err(problem(error)),
+        }
+    }
+
     fn crime(&self, wanted: &Name) -> Result<Reply, Problem> {
         let crime = adversary::find(wanted).ok_or(Problem::UnknownCrime)?;
-        let client = held(self.adversary)?;
-        let variable = core::hint::black_box(INTACT);
-        let region = Region::create(PAGE, None).map_err(Problem::Kernel)?;
-        let target = self.target(crime, &variable, *region).ok_or(Problem::Unexpected)?;
-        let asked_ns = Instant::now().as_nanos();
-        let request = adversary::Request::Commit { name: name(crime.name), target };
-        let offers = offer(crime.aim, *region);
-        let consequence = match client.exchange(&request, offers.as_slice(), None).map(|(reply, _)| reply) {
-            Ok(adversary::Reply::Refused(error)) => Consequence::Refused(error),
-            Ok(adversary::Reply::Succeeded) if crime.aim.is_after_reply() => {
-                // A loan has ended by itself.
-                if crime.aim == Aim::RevokedRegion {
-                    region.revoke().map_err(Problem::Kernel)?;
-                }
-                self.fault_at(target, asked_ns)?
-            }
-            Ok(adversary::Reply::Succeeded) => Consequence::Succeeded,
-            Ok(adversary::Reply::UnknownCrime) => return Err(Problem::UnknownCrime),
-            Err(CallError::Failed(Error::PeerDiedMidCall)) => {
-                let report = self.inspect.fault(0).map_err(Problem::Kernel)?;
-                let report = report.filter(|report| report.time_ns >= asked_ns);
-                report.map_or(Consequence::EndedUnreported, Consequence::Ended)
-            }
-            Err(error) => return Err(problem(error)),
-        };
-        // Whatever it says: what it aimed at must be as it was.
-        let consequence =
-            if core::hint::black_box(variable) == INTACT { consequence } else { Consequence::Succeeded };
-        self.fresh_adversary(&client)?;
-        Ok(Reply::Crime(consequence))
-    }
-
-    /// Waits for a fault at an address, later than `since_ns`.
-    fn fault_at(&self, address: u64, since_ns: u64) -> Result<Consequence, Problem> {
-        let until = Instant::after(RESTART);
-        while Instant::now() < until {
-            let report = self.inspect.fault(0).map_err(Problem::Kernel)?;
-            if let Some(report) = report.filter(|new| new.time_ns >= since_ns && new.address == address) {
-                return Ok(Consequence::Ended(report));
-            }
-            let _ = time::sleep(LOOK);
-        }
-        Ok(Consequence::Succeeded)
-    }
-
-    /// The address that a crime is aimed at.
-    fn target(&self, crime: &Crime, variable: &u64, region: Region) -> Option<u64> {
-        match crime.aim {
-            Aim::Nothing => Some(0),
-            Aim::Caller => Some((&raw const *variable).expose_provenance() as u64),
-            Aim::KernelText => Some(KERNEL_BASE),
-            Aim::KernelData => self.kernel_page(Pkey::KERNEL, WRITABLE),
-            Aim::OpenConstants => self.kernel_page(Pkey::OPEN, 0),
-            Aim::ReadOnlyRegion | Aim::RevokedRegion | Aim::LentRegion => {
-                region.info().ok().map(|info| info.address)
-            }
-        }
-    }
-
-    /// The first page of the kernel's image under this key that is writable or is not.
-    fn kernel_page(&self, key: Pkey, writable: u64) -> Option<u64> {
-        let is_so = |address: &u64| {
-            let leaf = self.self_test.run(SelfTestOp::WalkPageTable, [*address, 0, 0, 0, 0]);
-            leaf.is_ok_and(|[entry, ..]| entry & WRITABLE == writable && pte_key(entry) == key)
-        };
-        (0..KERNEL_PAGES).map(|page| KERNEL_BASE + page * PAGE).find(is_so)
-    }
-
-    /// A new adversary for the next crime; what the last one left running ends.
-    fn fresh_adversary(&self, client: &Client<Adversary>) -> Result<(), Problem> {
-        self.server(&name(adversary::SERVER), Action::Restart)?;
-        let until = Instant::after(RESTART);
-        let nothing = adversary::Request::Commit { name: Name::new(), target: 0 };
-        while Instant::now() < until {
-            if let Ok(adversary::Reply::UnknownCrime) = client.call_until(&nothing, until) {
-                return Ok(());
-            }
-            let _ = time::sleep(LOOK);
-        }
-        Err(Problem::Kernel(Error::TimedOut))
-    }
-}
-
-/// The capability that goes with a crime on a region.
-fn offer(aim: Aim, region: Region) -> Option<Offer> {
-    match aim {
-        Aim::ReadOnlyRegion => Some(Offer::copy(region).read_only()),
-        Aim::RevokedRegion => Some(Offer::copy(region)),
-        Aim::LentRegion => Some(Offer::lend(region)),
-        Aim::Nothing | Aim::Caller | Aim::KernelData | Aim::KernelText | Aim::OpenConstants => None,
+        let judge = self.judge.as_ref().ok_or_else(|| Problem::Lacking(name(adversary::SERVER)))?;
+        let trial = judge.judge(crime).map_err(|failure| match failure {
+            Failure::Kernel(error) => Problem::Kernel(error),
+            Failure::Call(error) => problem(error),
+            Failure::UnknownCrime => Problem::UnknownCrime,
+            Failure::Refused => Problem::Refused,
+            Failure::NoAim => Problem::Unexpected,
+        })?;
+        Ok(Reply::Crime(trial.consequence))
     }
 }
 
@@ -268,9 +236,10 @@ fn held<P: Protocol>(client: Option<Client<P>>) -> Result<Client<P>, Problem> {
     client.ok_or_else(|| Problem::Lacking(name(P::NAME)))
 }
 
-fn problem(error: CallError) -> Problem {
+pub(crate) fn problem(error: CallError) -> Problem {
     match error {
         CallError::Failed(error) | CallError::Refused(error) => Problem::Kernel(error),
+        CallError::Killer(_) => Problem::Kernel(Error::PeerDiedMidCall),
         CallError::BadReply => Problem::Unexpected,
     }
 }

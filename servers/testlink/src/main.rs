@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod agent;
+mod endure;
 mod line;
 
 use agent::Agent;

@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
-use libpks::rt::{CapRights, Capability, Client, Endpoint, Error, Instant, Notification};
+use libpks::rt::{CapRights, Capability, Client, Endpoint, Error, Instant, Offer, Thread};
 
+use super::races::other_cpu;
 use super::refused;
 use crate::crew::{Helper, PATIENCE, Tools, WHILE, outcome, still_waits};
 use crate::errand::{Errand, Reply, Request};
@@ -11,6 +12,11 @@ use crate::helper::cause;
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 type Seen = &'static str;
+
+/// Calls in a row.
+const AGAIN: u16 = 20;
+/// Calls of each of two at one time.
+const MANY: u16 = 2000;
 
 pub(super) fn timeout_before_accept(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let helper = Helper::new(tools)?;
@@ -91,6 +97,76 @@ pub(super) fn deadlock(tools: &Tools, checks: &Checks) -> Run<Seen> {
     Ok("two servers called each other")
 }
 
+/// Whoever finds the one activation taken, or the lock, goes the kernel's way, which must know of the other's calls.
+pub(super) fn from_two_cpus(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let helper = Helper::new(tools)?;
+    let before = tools.calls_served("helper")?;
+    let caller = |cpu: u32, badge: u64| -> Run<_> {
+        let minted = helper.endpoint.mint(CapRights::CALL, badge)?.keep();
+        let client = Client::<Errand>::new(minted);
+        Ok(tools.thread(move || -> Result<u16, Error> {
+            Thread::current()?.bind(Some(cpu))?;
+            let right = |_: &u16| client.call(&Request::Badge) == Ok(Reply::Word(badge));
+            let calls = (0..MANY).take_while(right).count();
+            minted.delete()?;
+            Ok(calls as u16)
+        })?)
+    };
+    let callers = [caller(0, 1)?, caller(other_cpu(tools)?, 2)?];
+    for (n, caller) in callers.iter().enumerate() {
+        let calls = caller.join(Some(Instant::after(PATIENCE)))?;
+        checks.same(format_args!("right replies to caller {n}"), calls, Ok(MANY))?;
+    }
+    let counted = tools.calls_served("helper")?.wrapping_sub(before);
+    checks.same(format_args!("calls that were counted"), counted, 2 * u64::from(MANY))?;
+    Ok("2000 calls each")
+}
+
+/// The entry code may make all of these but the first by itself, and none of those that must fail.
+pub(super) fn remembered(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let mut helper = Helper::new(tools)?;
+    let minted = helper.endpoint.mint(CapRights::CALL, 7)?.keep();
+    let client = Client::<Errand>::new(minted);
+    let call = |request: Request| client.call_until(&request, Instant::after(WHILE)).map_err(cause);
+    let often = |when: &str| -> Run {
+        for n in 0..AGAIN {
+            checks.same(format_args!("{when}, badge {n}"), call(Request::Badge), Ok(Reply::Word(7)))?;
+            let numbers = [n, 1, 2, 3, 4, 5, 6, 7];
+            let expected = Ok(Reply::Numbers(numbers.map(|number| number + 1)));
+            checks.same(format_args!("{when}, numbers {n}"), call(Request::Add(numbers)), expected)?;
+        }
+        Ok(())
+    };
+    let before = tools.calls_served("helper")?;
+    often("at first")?;
+    let counted = tools.calls_served("helper")?.wrapping_sub(before);
+    checks.same(format_args!("calls that were counted"), counted, 2 * u64::from(AGAIN))?;
+    let busy = helper.occupy()?;
+    refused(checks, "a call to a busy server", call(Request::Badge), Error::TimedOut)?;
+    helper.release()?;
+    outcome(&busy)??;
+    often("after it was busy")?;
+    helper.domain.stop()?;
+    refused(checks, "a call to nobody", call(Request::Badge), Error::TimedOut)?;
+    helper.replace()?;
+    often("of the next server")?;
+    minted.delete()?;
+    refused(checks, "a call without a capability", call(Request::Badge), Error::NoSuchCapability)?;
+    let minted = helper.endpoint.mint(CapRights::CALL | CapRights::GRANT, 8)?;
+    let client = Client::<Errand>::new(*minted);
+    for _ in 0..AGAIN {
+        checks.same(
+            format_args!("by another"),
+            client.call(&Request::Badge).map_err(cause),
+            Ok(Reply::Word(8)),
+        )?;
+    }
+    helper.ask_with(&Request::Keep, &[Offer::hand_over(minted)])?;
+    let handed_over = client.call(&Request::Badge).map_err(cause);
+    refused(checks, "a call through what was handed over", handed_over, Error::NoSuchCapability)?;
+    Ok("20 times two calls, three times; busy, dead, revoked and handed over")
+}
+
 pub(super) fn too_deep(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let endpoint = Endpoint::create()?;
     let next = *endpoint;
@@ -98,39 +174,4 @@ pub(super) fn too_deep(tools: &Tools, checks: &Checks) -> Run<Seen> {
     checks.same(format_args!("calls below the first"), helper.ask(&Request::Descend)?, Reply::Word(7))?;
     checks.same(format_args!("again"), helper.ask(&Request::Descend)?, Reply::Word(7))?;
     Ok("eight calls, the ninth was refused")
-}
-
-/// On one CPU: a server that works for an idle caller, somebody between who never rests, and an urgent caller.
-pub(super) fn priority(tools: &Tools, checks: &Checks) -> Run<Seen> {
-    let helper = Helper::new(tools)?;
-    let [low, middle, high] = [3, 2, 1].map(|less| tools.priority.saturating_sub(less));
-    let spawn = |priority, client: Client<Errand>, request: Request| {
-        libpks::rt::thread::spawn(crate::crew::STACK, priority, move || {
-            libpks::rt::Thread::current()?.bind(Some(0))?;
-            client.call(&request).map_err(cause)
-        })
-    };
-    let worker = spawn(low, helper.client(), Request::Wait)?;
-    helper.until_here()?;
-    let stop = Notification::create()?;
-    let (stops, until) = (*stop, Instant::after(PATIENCE));
-    let started = Notification::create()?;
-    let starts = *started;
-    let spinner = libpks::rt::thread::spawn(crate::crew::STACK, middle, move || {
-        libpks::rt::Thread::current()?.bind(Some(0))?;
-        starts.signal(1)?;
-        // Never waits, so nobody less urgent runs on this CPU.
-        while stops.poll() == Err(Error::WouldBlock) && Instant::now() < until {}
-        Ok::<bool, Error>(Instant::now() < until)
-    })?;
-    started.wait(Some(until))?;
-    let urgent = spawn(high, helper.client(), Request::Badge)?;
-    checks.that(still_waits(&urgent), format_args!("a busy server took a second caller"))?;
-    helper.release()?;
-    checks.same(format_args!("the urgent call"), outcome(&urgent)?, Ok(Reply::Word(0)))?;
-    checks.that(Instant::now() < until, format_args!("it had to wait for somebody less urgent"))?;
-    stop.signal(1)?;
-    checks.same(format_args!("who never rested"), spinner.join(Some(Instant::after(PATIENCE)))?, Ok(true))?;
-    checks.same(format_args!("the first call"), outcome(&worker)?, Ok(Reply::Done))?;
-    Ok("the server ran at its urgent waiter's priority, past one that never rests")
 }

@@ -98,6 +98,30 @@ pub(super) fn middle(tools: &Tools, checks: &Checks) -> Run<Seen> {
     Ok("the last server went on undisturbed")
 }
 
+pub(super) fn orphan(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    // The calls of one whose domain ended further down, and those of one whose own domain ended: nobody holds them.
+    let last = Helper::new(tools)?;
+    let between = Helper::serving(tools, Endpoint::create()?, 1, Some(*last.endpoint))?;
+    let first = between.send(Request::Forward { after_wait: false, holding: false, wait: true })?;
+    last.until_here()?;
+    between.domain.stop()?;
+    checks.same(format_args!("the caller"), outcome(&first)?, Err(Error::PeerDiedMidCall))?;
+    drop(between);
+    last.domain.stop()?;
+    checks.same(format_args!("the last server's end"), last.domain.status()?.state, DomainState::Stopped)?;
+    let helper = Helper::new(tools)?;
+    let caller = tools.start("role=caller", &[grant("next", *helper.endpoint, CapRights::CALL)])?;
+    helper.until_here()?;
+    caller.stop()?;
+    drop(caller);
+    helper.domain.stop()?;
+    checks.same(format_args!("the server's end"), helper.domain.status()?.state, DomainState::Stopped)?;
+    drop((last, helper));
+    let other = Helper::new(tools)?;
+    checks.same(format_args!("another domain"), other.ask(&Request::Badge)?, Reply::Word(0))?;
+    Ok("servers died with calls inside that nobody waits for")
+}
+
 pub(super) fn caller(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let helper = Helper::new(tools)?;
     let caller = tools.start("role=caller", &[grant("next", *helper.endpoint, CapRights::CALL)])?;
@@ -137,7 +161,7 @@ pub(super) fn fault_in_call(tools: &Tools, checks: &Checks) -> Run<Seen> {
         let request = &Request::ReadUnopened;
         client.exchange(request, &[Offer::lend(lent)], None).map(|(reply, _)| reply).map_err(cause)
     })?;
-    if tools.inspect.system()?.isolation == libpks::abi::inspect::Isolation::Pks {
+    if tools.inspect.system()?.isolation.has_keys() {
         checks.same(format_args!("a key fault"), outcome(&caller)?, Err(Error::PeerDiedMidCall))?;
         checks.same(format_args!("the server's end"), end_of(*helper.domain)?.0, DomainState::Faulted)?;
     } else {
@@ -149,13 +173,14 @@ pub(super) fn fault_in_call(tools: &Tools, checks: &Checks) -> Run<Seen> {
 
 pub(super) fn last_capability_on_loan(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let helper = Helper::serving(tools, Endpoint::create()?, 2, None)?;
-    helper.expect(&Request::DropServe, &Reply::Done)?;
     let (client, lent) = (helper.client(), *helper.endpoint);
     let pending = tools.thread(move || {
         client.exchange(&Request::Wait, &[Offer::lend(lent)], None).map(|(reply, _)| reply).map_err(cause)
     })?;
     helper.until_here()?;
-    // What is left is the loan.
+    // What is left is the loan: by it the helper still may serve.
+    helper.expect(&Request::DropServe, &Reply::Done)?;
+    helper.expect(&Request::Badge, &Reply::Word(0))?;
     helper.endpoint.delete()?;
     refused(checks, "the deleted endpoint", helper.ask(&Request::Badge), Error::NoSuchCapability)?;
     helper.release()?;

@@ -79,6 +79,26 @@ pub(super) fn exhausted(tools: &Tools, checks: &Checks) -> Run<Seen> {
     Ok("domain and loan were refused, and done later")
 }
 
+pub(super) fn handed_over(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let (helper, region) = (Helper::new(tools)?, Region::create(8, None)?);
+    region.open_write()?.write_u64(0, 5)?;
+    let (keys, error) = take_all(tools);
+    checks.same(format_args!("no key is left"), error, Error::KeysExhausted)?;
+    let shared = helper.ask_with(&Request::Read, &[Offer::lend(*region)]);
+    refused(checks, "a loan, which would need one", shared, Error::KeysExhausted)?;
+    // From one that has it to another that has it: under the key of the one, then of the other.
+    let given = helper.ask_with(&Request::Keep, &[Offer::hand_over(region)]);
+    checks.same(format_args!("handed over"), given, Ok(Reply::Done))?;
+    checks.same(format_args!("its receiver"), helper.ask(&Request::Read), Ok(Reply::Word(5)))?;
+    helper.expect(&Request::Write(6), &Reply::Done)?;
+    let (reply, received) = helper.trade(&Request::GiveBack, &[])?;
+    checks.same(format_args!("reply"), reply, Reply::Done)?;
+    let back = received.into_iter().next().ok_or(Error::NotFound)?.into_kind::<Region>()?;
+    checks.same(format_args!("what came back"), back.open_read()?.read_u64(0)?, 6)?;
+    drop(keys);
+    Ok("a region went and came back while no key was free")
+}
+
 pub(super) fn closed_for_want(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let helper = Helper::serving(tools, Endpoint::create()?, 2, None)?;
     let (region, sibling) = (Region::create(8, None)?, Region::create(8, None)?);

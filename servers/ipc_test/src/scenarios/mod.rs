@@ -1,18 +1,24 @@
 //! The scenarios, by name.
 
+mod authority;
 mod calls;
 mod deaths;
+mod hangs;
 mod hostile;
 mod keys;
+mod loans;
 mod messages;
 mod objects;
 mod races;
 mod revoke;
+mod rings;
+mod signals;
+mod time;
 mod transfers;
+mod urgency;
 mod wake;
 
 use libpks::abi::Error;
-use libpks::abi::inspect::Isolation;
 use libpks::proto::pks_test::{Scenario, Seen};
 use libpks::rt::text;
 
@@ -24,7 +30,7 @@ use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 /// # Errors
 /// [`Stop`].
 pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -> Run<Seen> {
-    if scenario.needs_keys && tools.inspect.system()?.isolation == Isolation::None {
+    if scenario.needs_keys && !tools.inspect.system()?.isolation.has_keys() {
         return Err(Stop::Skipped(text::cut(format_args!("this CPU has no protection keys")).into()));
     }
     let run_fn = match scenario.name {
@@ -37,6 +43,13 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "transfer_refused" => transfers::all_or_none,
         "lent_region_closed_after_reply" => transfers::lent_region_closed,
         "openings_end_with_the_call" => transfers::openings_end_with_call,
+        "timeout_lends_nothing" => loans::timeout,
+        "loan_ends_with_the_borrower" => loans::death,
+        "loan_lent_on_and_dropped" => loans::lent_on,
+        "loan_revoked_in_the_call" => loans::revoked,
+        "loan_twice" => loans::twice,
+        "loan_of_other_objects" => loans::objects,
+        "reply_to_nobody" => authority::replies,
         "timeout_before_accept" => calls::timeout_before_accept,
         "no_timeout_after_accept" => calls::no_timeout_after_accept,
         "callee_dies_mid_call" => deaths::callee,
@@ -44,6 +57,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "queue_passes_revoked_caller" => calls::queue_passes_revoked_caller,
         "middle_dies" => deaths::middle,
         "caller_dies_in_server" => deaths::caller,
+        "server_dies_with_orphans" => deaths::orphan,
         "fault_in_call_is_the_servers" => deaths::fault_in_call,
         "callers_thread_stays_callers" => calls::thread_of_caller,
         "last_capability_on_loan" => deaths::last_capability_on_loan,
@@ -51,7 +65,17 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "would_deadlock" => calls::would_deadlock,
         "deadlock" => calls::deadlock,
         "too_deep" => calls::too_deep,
-        "urgent_waiter_lends_priority" => calls::priority,
+        "remembered_calls" => calls::remembered,
+        "two_cpus_call_one_server" => calls::from_two_cpus,
+        "urgent_waiter_lends_priority" => urgency::low_priority,
+        "holder_without_budget_is_hurried" => urgency::no_budget,
+        "spinner_starves_nobody" => time::starves_nobody,
+        "budget_runs_out_and_comes_back" => time::runs_out,
+        "call_is_charged_to_the_client" => time::charged_to_client,
+        "long_call_does_not_hang" => time::long_call,
+        "cpu_quota_exhausted_and_returned" => time::quota,
+        "hung_server_is_ended" => hangs::server,
+        "orphaned_call_pays_for_itself" => hangs::orphan,
         "forged_handle" => hostile::forged,
         "garbage_message" => hostile::garbage,
         "oversized_message" => hostile::oversized,
@@ -63,6 +87,19 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "revoke_of_many" => revoke::many,
         "revoke_wakes_waiter" => revoke::waiter,
         "revoke_survives_guard_drop" => revoke::guard_drop,
+        "revoke_ends_serving" => authority::serve,
+        "revoke_ends_news_of_ends" => signals::ends,
+        "revoke_ends_news_of_faults" => signals::faults,
+        "revoke_ends_interrupts" => signals::interrupts,
+        "parts_have_no_more_rights" => authority::parts,
+        "module_is_read_within" => authority::module,
+        "recorded_rights_within" => authority::recorded_rights,
+        "entries_are_at_home" => authority::entries,
+        "backtrace_stays_at_home" => authority::backtrace,
+        "log_line_stays_one" => authority::log,
+        "payer_dies_first" => authority::payers,
+        "ring_between_domains" => rings::between_domains,
+        "ring_survives_lies" => rings::lies,
         "quota_exhausted_and_returned" => objects::quota,
         "openings_are_limited" => objects::openings,
         "thread_create_join_kill" => objects::threads,
@@ -71,6 +108,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "memory_scrubbed_after_restart" => objects::scrubbed,
         "key_reused_after_free_is_clean" => keys::reused,
         "keys_exhausted_typed" => keys::exhausted,
+        "hand_over_without_a_key" => keys::handed_over,
         "closed_for_want_of_a_key" => keys::closed_for_want,
         "race_revoke" => races::revoke,
         "race_close_for_all" => races::close_for_all,

@@ -61,7 +61,7 @@ pub(super) fn hand_over(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 /// The error that a helper met.
-fn failed(reply: Reply) -> Result<Reply, Error> {
+pub(super) fn failed(reply: Reply) -> Result<Reply, Error> {
     match reply {
         Reply::Failed(error) => Err(error),
         other => Ok(other),

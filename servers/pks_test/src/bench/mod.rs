@@ -2,11 +2,12 @@
 
 mod operations;
 
-pub(crate) use operations::{Innermost, LeafAccess, LeafShape, Probed, UserPage, Words};
+pub(crate) use operations::{Innermost, LeafAccess, LeafShape, Probed, UnkeyedPage, Words};
 
+use core::arch::x86_64::__cpuid_count;
 use core::ops::Deref;
 use libpks::abi::Error;
-use libpks::abi::inspect::DomainState;
+use libpks::abi::inspect::{DomainState, Isolation};
 use libpks::abi::layout::{KERNEL_BASE, PAGE};
 use libpks::pkey::{Pkey, Pkrs, Rights};
 use libpks::rt::unguarded::Unguarded;
@@ -16,8 +17,28 @@ use libpks::rt::{Inspect, Key, KeyPool, Owned, Region, SelfTest, Thread};
 use libpks::proto::pks_test::SERVER;
 use libpks::proto::pks_test::checks::{Run, Stop};
 
-/// CR4.PKS (Intel SDM vol. 3A, section 2.5).
-pub(crate) const CR4_PKS: u64 = 1 << 24;
+/// The bit of CR4 that switches the keys on: CR4.PKS, CR4.PKE (Intel SDM vol. 3A, section 2.5).
+pub(crate) const fn control_bit(isolation: Isolation) -> u64 {
+    match isolation {
+        Isolation::Pks => 1 << 24,
+        Isolation::Pku => 1 << 22,
+        Isolation::None => 0,
+    }
+}
+
+/// Whether the CPU that the calling thread runs on names the keys that are said to be in use, or any if none are: CPUID.(EAX=7,ECX=0):ECX
+/// (Intel SDM vol. 2A, CPUID).
+pub(crate) fn cpu_names_keys(isolation: Isolation) -> bool {
+    const PKS: u32 = 1 << 31;
+    const PKU: u32 = 1 << 3;
+    let bits = match isolation {
+        Isolation::Pks => PKS,
+        Isolation::Pku => PKU,
+        Isolation::None => PKS | PKU,
+    };
+    __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).ecx & bits != 0
+}
+
 /// The writable bit of a page-table entry (SDM vol. 3A, table 4-20).
 const WRITABLE: u64 = 1 << 1;
 /// Pages of the kernel's image that are looked through for one of its data pages.
@@ -29,6 +50,8 @@ pub(crate) struct Tools {
     pub(crate) self_test: SelfTest,
     pub(crate) keys: KeyPool,
     pub(crate) inspect: Inspect,
+    /// What the kernel says that checks the keys.
+    pub(crate) isolation: Isolation,
     pub(crate) priority: u8,
     /// What the domains of the stress run are made of.
     pub(crate) nursery: stress::Nursery,

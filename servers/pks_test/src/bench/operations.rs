@@ -5,7 +5,7 @@ use libpks::abi::message::WORDS;
 use libpks::abi::selftest::{LEAF_EXECUTABLE, SelfTestOp};
 use libpks::pkey::{Access, Pkey, Pkrs, pte_key};
 
-use super::Tools;
+use super::{Tools, control_bit};
 
 /// What came of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Words {
     pub(crate) kernel: u64,
     /// CR4.
     pub(crate) cr4: u64,
+    /// Whether the bit of CR4 is set that switches the keys on.
+    pub(crate) keys_on: bool,
 }
 
 /// A page-table leaf.
@@ -33,8 +35,8 @@ pub(crate) struct Leaf {
     pub(crate) entry: u64,
     /// 1 4 KiB, 2 2 MiB, 3 1 GiB.
     pub(crate) level: u64,
-    /// Whether U/S is set at every level.
-    pub(crate) user: bool,
+    /// Whether the page is out of the keys' reach.
+    pub(crate) unkeyed: bool,
 }
 
 impl Leaf {
@@ -150,10 +152,11 @@ impl Tools {
     pub(crate) fn words(&self, cpu: u32) -> Result<Words, Error> {
         let [interrupted, kernel, cr4, ..] = self.ask(SelfTestOp::ReadPkrs, [u64::from(cpu), 0, 0, 0, 0])?;
         let interrupted = Pkrs::from_raw(u32::try_from(interrupted).map_err(|_| Error::Malformed)?);
-        Ok(Words { interrupted, kernel, cr4 })
+        let keys_on = cr4 & control_bit(self.isolation) != 0;
+        Ok(Words { interrupted, kernel, cr4, keys_on })
     }
 
-    /// The same with CR4.PKS clear.
+    /// The same with the keys' bit of CR4 clear.
     pub(crate) fn probe_keys_off(
         &self,
         address: u64,
@@ -183,7 +186,7 @@ impl Tools {
             1 => Probed::Faulted { code, cr2 },
             _ => return Err(Error::Malformed),
         };
-        let leaf = Leaf { entry, level, user: false };
+        let leaf = Leaf { entry, level, unkeyed: false };
         Ok(LeafProbed { probed, leaf, memory, address })
     }
 
@@ -201,8 +204,8 @@ impl Tools {
 
     /// The leaf that maps an address.
     pub(crate) fn leaf(&self, address: u64) -> Result<Leaf, Error> {
-        let [entry, level, user, ..] = self.ask(SelfTestOp::WalkPageTable, [address, 0, 0, 0, 0])?;
-        Ok(Leaf { entry, level, user: user != 0 })
+        let [entry, level, unkeyed, ..] = self.ask(SelfTestOp::WalkPageTable, [address, 0, 0, 0, 0])?;
+        Ok(Leaf { entry, level, unkeyed: unkeyed != 0 })
     }
 
     /// What a CPU has counted.
@@ -224,7 +227,7 @@ impl Tools {
         Ok([inside, after])
     }
 
-    /// Writes IA32_PKRS raw: whether that faulted, and what was read back.
+    /// Writes PKRS raw: whether that faulted, and what was read back.
     pub(crate) fn write_raw(&self, value: u64) -> Result<(bool, u64), Error> {
         let [faulted, read, ..] =
             self.ask(SelfTestOp::WritePkrsRaw, [value & 0xffff_ffff, value >> 32, 0, 0, 0])?;
@@ -237,25 +240,25 @@ impl Tools {
         Ok((pages, broken))
     }
 
-    /// A user page under a key, mapped while the value lives.
-    pub(crate) fn user_page(&self, key: Pkey) -> Result<UserPage, Error> {
-        let [address, ..] = self.ask(SelfTestOp::UserPage, [1, u64::from(key.index()), 0, 0, 0])?;
-        Ok(UserPage { tools: *self, address, key })
+    /// A page with a key that is out of the keys' reach, mapped while the value lives.
+    pub(crate) fn unkeyed_page(&self, key: Pkey) -> Result<UnkeyedPage, Error> {
+        let [address, ..] = self.ask(SelfTestOp::UnkeyedPage, [1, u64::from(key.index()), 0, 0, 0])?;
+        Ok(UnkeyedPage { tools: *self, address, key })
     }
 }
 
-/// See [`Tools::user_page`].
+/// See [`Tools::unkeyed_page`].
 #[derive(Debug)]
-pub(crate) struct UserPage {
+pub(crate) struct UnkeyedPage {
     tools: Tools,
     key: Pkey,
     pub(crate) address: u64,
 }
 
-impl Drop for UserPage {
+impl Drop for UnkeyedPage {
     fn drop(&mut self) {
         // If it cannot be unmapped the next scenario that asks for it says so.
-        let _ = self.tools.ask(SelfTestOp::UserPage, [0, u64::from(self.key.index()), 0, 0, 0]);
+        let _ = self.tools.ask(SelfTestOp::UnkeyedPage, [0, u64::from(self.key.index()), 0, 0, 0]);
     }
 }
 

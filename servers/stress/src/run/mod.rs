@@ -10,7 +10,7 @@ use core::time::Duration;
 use libpks::abi::Error;
 use libpks::abi::fault::{FaultAccess, FaultKind};
 use libpks::model::generator::{self, LIMITS};
-use libpks::model::{Access, After, Model, Step, View};
+use libpks::model::{Access, After, Give, Model, Step, View};
 use libpks::proto::stress::{Session, Tally, Words};
 use libpks::rt::{Key, Owned, text};
 
@@ -157,34 +157,40 @@ impl Stage {
     fn step(&mut self, step: &Step, number: u32) -> Run {
         self.tally.steps += 1;
         self.tally.count(step.kind(), 1);
-        let before = match *step {
+        let (before, done) = match *step {
             Step::Lend { cap, to, read_only, access, global } => {
-                self.lend(step, (cap, to, read_only), access, global)?
+                (self.lend(step, (cap, to, read_only), access, global)?, *step)
             }
             Step::Touch { thread, region, write, after } => {
                 let before = self.model.clone();
                 self.touch(thread, region, write, after)?;
                 self.model.commit(step);
-                before
+                (before, *step)
             }
             _ => self.operate(step)?,
         };
         // On a single CPU they would not get their turn else.
         let _ = libpks::rt::time::sleep(PAUSE);
-        check::closed(self, &before)?;
+        check::closed(self, &before, &done)?;
         check::all(self)?;
         if number.is_multiple_of(ROUND) { self.read_all() } else { Ok(()) }
     }
 
-    /// A step that is one operation. Gives the model as it was before.
-    fn operate(&mut self, step: &Step) -> Run<Model> {
+    /// A step that is one operation. Gives the model as it was before, and what came of the step.
+    fn operate(&mut self, step: &Step) -> Run<(Model, Step)> {
         let before = self.model.clone();
         let errors = self.model.errors(step);
         let outcome = self.carry_out(step);
-        if self.expect(&errors, outcome.map(Some))?.is_some() {
-            self.model.commit(step);
-        }
-        Ok(before)
+        let done = match (self.expect(&errors, outcome.map(Some))?, *step) {
+            (Some(()), _) => *step,
+            // The runtime deletes what could not be handed over.
+            (None, Step::Give { cap, how: Give::Move, .. }) if self.model.cap(cap).is_some() => {
+                Step::Delete { cap }
+            }
+            (None, _) => return Ok((before, *step)),
+        };
+        self.model.commit(&done);
+        Ok((before, done))
     }
 
     /// Compares an outcome with what it may be: the value if it was to be done and was.

@@ -1,11 +1,12 @@
-//! K1 to K7 and P15 to P17: the hardware's rules, by probes of one supervisor page and one user page under the same key.
+//! K1 to K7 and P15 to P17: the hardware's rules, by probes of two pages under the same key: one that the keys
+//! cover, and one that they do not. The latter is a user page with PKS, a supervisor page with PKU.
 
 use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 
 use super::matrix::{MATRIX, Row, expected};
-use crate::bench::{Probed, Target, Tools, UserPage};
+use crate::bench::{Probed, Target, Tools, UnkeyedPage};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// What is in both pages before a row, and what is written to them.
@@ -16,26 +17,26 @@ const WRITTEN: u64 = 0x4b00_0000_0000_0002;
 struct Rig<'a> {
     tools: &'a Tools,
     checks: &'a Checks,
-    supervisor: Target,
-    user: UserPage,
+    keyed: Target,
+    unkeyed: UnkeyedPage,
 }
 
 impl<'a> Rig<'a> {
     /// Makes both pages, and checks in the page table that they are what they must be.
     fn new(tools: &'a Tools, checks: &'a Checks) -> Run<Self> {
-        let supervisor = Target::new(tools)?;
-        let user = tools.user_page(supervisor.key)?;
-        for (address, is_user) in [(supervisor.address(), false), (user.address, true)] {
+        let keyed = Target::new(tools)?;
+        let unkeyed = tools.unkeyed_page(keyed.key)?;
+        for (address, unkeyed) in [(keyed.address(), false), (unkeyed.address, true)] {
             let leaf = tools.leaf(address)?;
-            let seen = (leaf.user, leaf.key());
+            let seen = (leaf.unkeyed, leaf.key());
             checks.same(
-                format_args!("user page or not, and key, of {address:#x}"),
+                format_args!("out of the keys' reach or not, and key, of {address:#x}"),
                 seen,
-                (is_user, supervisor.key),
+                (unkeyed, keyed.key),
             )?;
         }
-        let rig = Self { tools, checks, supervisor, user };
-        for address in [rig.supervisor.address(), rig.user.address] {
+        let rig = Self { tools, checks, keyed, unkeyed };
+        for address in [rig.keyed.address(), rig.unkeyed.address] {
             checks.same(
                 format_args!("write with the key open"),
                 tools.probe(address, rig.word(Rights::ReadWrite), Access::Write, BEFORE)?,
@@ -48,7 +49,7 @@ impl<'a> Rig<'a> {
 
     /// Key 0 and the key of both pages as said, all others closed.
     fn word(&self, rights: Rights) -> Pkrs {
-        Pkrs::DEFAULT.with(self.supervisor.key, rights)
+        Pkrs::DEFAULT.with(self.keyed.key, rights)
     }
 
     /// A page holds a value, read with its key open.
@@ -84,49 +85,49 @@ impl<'a> Rig<'a> {
 
 pub(in crate::scenarios) fn k1(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    rig.write(rig.supervisor.address(), Rights::NoAccess, true, true)?;
-    rig.write(rig.supervisor.address(), Rights::ReadWrite, true, false)?;
+    rig.write(rig.keyed.address(), Rights::NoAccess, true, true)?;
+    rig.write(rig.keyed.address(), Rights::ReadWrite, true, false)?;
     Ok(cut(format_args!("one fault, then the value was stored")))
 }
 
 pub(in crate::scenarios) fn k2(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    rig.write(rig.supervisor.address(), Rights::NoAccess, false, true)?;
+    rig.write(rig.keyed.address(), Rights::NoAccess, false, true)?;
     Ok(cut(format_args!("faulted, nothing was stored")))
 }
 
 pub(in crate::scenarios) fn k3(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    rig.write(rig.supervisor.address(), Rights::ReadOnly, true, true)?;
+    rig.write(rig.keyed.address(), Rights::ReadOnly, true, true)?;
     Ok(cut(format_args!("faulted, nothing was stored")))
 }
 
 pub(in crate::scenarios) fn k4(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    rig.write(rig.supervisor.address(), Rights::ReadOnly, false, false)?;
+    rig.write(rig.keyed.address(), Rights::ReadOnly, false, false)?;
     Ok(cut(format_args!("no fault, the value was stored")))
 }
 
 pub(in crate::scenarios) fn k5(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    rig.write(rig.user.address, Rights::ReadOnly, false, false)?;
+    rig.write(rig.unkeyed.address, Rights::ReadOnly, false, false)?;
     Ok(cut(format_args!("no fault, the value was stored")))
 }
 
-/// With the same word the supervisor page must fault, so that it is the user page that makes the difference.
+/// With the same word the supervisor page must fault, so that it is the unkeyed page that makes the difference.
 pub(in crate::scenarios) fn k6(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    rig.write(rig.user.address, Rights::ReadOnly, true, false)?;
-    rig.write(rig.supervisor.address(), Rights::ReadOnly, true, true)?;
-    Ok(cut(format_args!("user page written, supervisor page faulted")))
+    rig.write(rig.unkeyed.address, Rights::ReadOnly, true, false)?;
+    rig.write(rig.keyed.address(), Rights::ReadOnly, true, true)?;
+    Ok(cut(format_args!("unkeyed page written, keyed page faulted")))
 }
 
 pub(in crate::scenarios) fn k7(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    rig.read(rig.user.address, Rights::NoAccess, false)?;
-    rig.read(rig.supervisor.address(), Rights::NoAccess, true)?;
-    rig.read(rig.supervisor.address(), Rights::ReadOnly, false)?;
-    Ok(cut(format_args!("user page read, supervisor page faulted, and not with WD")))
+    rig.read(rig.unkeyed.address, Rights::NoAccess, false)?;
+    rig.read(rig.keyed.address(), Rights::NoAccess, true)?;
+    rig.read(rig.keyed.address(), Rights::ReadOnly, false)?;
+    Ok(cut(format_args!("unkeyed page read, keyed page faulted, and not with WD")))
 }
 
 /// A row on a page that holds [`BEFORE`].
@@ -152,23 +153,23 @@ const WITHOUT_WRITE_PROTECT: [Row; 6] = {
     rows
 };
 
-/// P15: for a page that user mode could reach PKRS is not asked, whatever it says of the page's key.
+/// P15: for a page that keys do not cover PKRS is not asked, whatever it says of the page's key.
 pub(in crate::scenarios) fn user_page(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
     for write_protect in [true, false] {
-        let supervisor = if write_protect { MATRIX } else { WITHOUT_WRITE_PROTECT };
-        for row in supervisor {
-            row_on(&rig, rig.user.address, Row { faults: false, ..row }, write_protect)?;
-            row_on(&rig, rig.supervisor.address(), row, write_protect)?;
+        let rows = if write_protect { MATRIX } else { WITHOUT_WRITE_PROTECT };
+        for row in rows {
+            row_on(&rig, rig.unkeyed.address, Row { faults: false, ..row }, write_protect)?;
+            row_on(&rig, rig.keyed.address(), row, write_protect)?;
         }
     }
-    Ok(cut(format_args!("no fault at the user page, the matrix at the supervisor page under the same key")))
+    Ok(cut(format_args!("no fault at the unkeyed page, the matrix at the keyed page under the same key")))
 }
 
 /// P16: with CR0.WP clear WD forbids nothing, AD does; with WP set again it does.
 pub(in crate::scenarios) fn write_protect_off(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rig = Rig::new(tools, checks)?;
-    let page = rig.supervisor.address();
+    let page = rig.keyed.address();
     for (without, with) in WITHOUT_WRITE_PROTECT.into_iter().zip(MATRIX) {
         row_on(&rig, page, without, false)?;
         row_on(&rig, page, with, true)?;

@@ -157,7 +157,7 @@ pub(in crate::scenarios) fn all_targets(tools: &Tools) -> Run<Vec<Target>> {
 pub(in crate::scenarios) fn check_leaf(tools: &Tools, checks: &Checks, target: &Page) -> Run {
     let leaf = tools.leaf(target.address())?;
     checks.same(format_args!("key in the page table"), leaf.key(), target.key)?;
-    checks.that(!leaf.user, format_args!("the page is a user page: {:#x}", leaf.entry))
+    checks.that(!leaf.unkeyed, format_args!("the page is out of the keys' reach: {:#x}", leaf.entry))
 }
 
 /// What a row by a thread does not say.

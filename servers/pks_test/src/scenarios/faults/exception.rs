@@ -8,7 +8,7 @@ use libpks::proto::pks_test::Seen;
 use libpks::rt::region::Access as Opening;
 use libpks::rt::text::cut;
 
-use crate::bench::{Bound, CR4_PKS, Target, Tools};
+use crate::bench::{Bound, Target, Tools};
 use crate::subject::{Attempt, Came, FAULT, Subject, access, check_key_fault, open};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
@@ -86,7 +86,7 @@ fn handler(tools: &Tools, checks: &Checks, faulty: &Target, other: &Target, cpu:
         let words = tools.words(cpu)?;
         checks.same(format_args!("the handler's word {what}"), words.interrupted, expected)?;
         checks.same(format_args!("the kernel's word {what}"), words.kernel, u64::from(Pkrs::KERNEL.raw()))?;
-        checks.that(words.cr4 & CR4_PKS != 0, format_args!("CR4 is {:#x}", words.cr4))
+        checks.that(words.keys_on, format_args!("CR4 is {:#x}", words.cr4))
     };
     mine("at the fault", base)?;
     {

@@ -87,7 +87,11 @@ fn own_pages(tools: &Tools, checks: &Checks) -> Run {
     ];
     for (what, address, key) in expected {
         let leaf = tools.leaf(address)?;
-        checks.same(format_args!("{what}: key and U/S"), (leaf.key(), leaf.user), (key, false))?;
+        checks.same(
+            format_args!("{what}: key, and out of its reach or not"),
+            (leaf.key(), leaf.unkeyed),
+            (key, false),
+        )?;
     }
     Ok(())
 }

@@ -1,25 +1,15 @@
-//! S1 and P1: every CPU has CPUID's bit, CR4.PKS and the default word.
+//! S1 and P1: every CPU has CPUID's bit, that of CR4 and the default word.
 //!
 //! The words are read by a thread that runs on the CPU in question, and it opens something in between: what is read is
 //! then neither a constant nor what the kernel's entry has just written.
-
-use core::arch::x86_64::__cpuid_count;
 
 use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 
-use crate::bench::{CR4_PKS, Target, Tools, Words};
+use crate::bench::{Target, Tools, Words, cpu_names_keys};
 use crate::subject::{FAULT, Subject, access, check_key_fault, open};
 use libpks::proto::pks_test::checks::{Checks, Run};
-
-/// CPUID.(EAX=7,ECX=0):ECX, the bit for PKS (Intel SDM vol. 2A, CPUID).
-const CPUID_PKS: u32 = 1 << 31;
-
-/// Whether the CPU that the calling thread runs on says that it has PKS.
-pub(in crate::scenarios) fn cpu_has_pks() -> bool {
-    __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).ecx & CPUID_PKS != 0
-}
 
 pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
@@ -42,7 +32,7 @@ pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     Ok(cut(format_args!("{cpus} CPUs: domain {:#010x}, kernel {:#010x}", base.raw(), Pkrs::KERNEL.raw())))
 }
 
-/// The words of a CPU: the thread's is this one, the kernel's is its own, and CR4.PKS is set.
+/// The words of a CPU: the thread's is this one, the kernel's is its own, and the keys are on.
 pub(in crate::scenarios) fn check_words(
     checks: &Checks,
     seen: Words,
@@ -51,10 +41,10 @@ pub(in crate::scenarios) fn check_words(
 ) -> Run {
     checks.same(format_args!("{when}: thread's word"), seen.interrupted, expected)?;
     checks.same(format_args!("{when}: kernel's word"), seen.kernel, u64::from(Pkrs::KERNEL.raw()))?;
-    checks.that(seen.cr4 & CR4_PKS != 0, format_args!("{when}: CR4 is {:#x}, without PKS", seen.cr4))
+    checks.that(seen.keys_on, format_args!("{when}: CR4 is {:#x}, without keys", seen.cr4))
 }
 
-/// P1: CPUID, CR4 and the MSR itself on every CPU. The MSR is read by RDMSR at a fault of the thread, before anything
+/// P1: CPUID, CR4 and the register itself on every CPU. The kernel's entry reads it at a fault of the thread, before anything
 /// has written it; the thread's word differs from every default, but in a second round it is the default.
 pub(in crate::scenarios) fn registers(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (closed, marker) = (Target::new(tools)?, Target::new(tools)?);
@@ -64,7 +54,7 @@ pub(in crate::scenarios) fn registers(tools: &Tools, checks: &Checks) -> Run<See
             let (inside, region, raw) = (*tools, *marker.region, closed.raw);
             let subject = Subject::start(tools, Some(cpu), move |_| {
                 let _marker = open(region, rights)?;
-                let seen = (cpu_has_pks(), inside.words(cpu)?);
+                let seen = (cpu_names_keys(inside.isolation), inside.words(cpu)?);
                 access(&raw, 0, Access::Read, 0)?;
                 Ok(seen)
             })?;
@@ -75,10 +65,10 @@ pub(in crate::scenarios) fn registers(tools: &Tools, checks: &Checks) -> Run<See
             check_key_fault(checks, &report, closed.address(), Access::Read, closed.key, word)?;
             subject.thread().set_rights(*closed.region, libpks::rt::region::Access::ReadOnly)?;
             subject.thread().resume()?;
-            let (has_pks, words) = subject.finish()?;
-            checks.that(has_pks, format_args!("CPU {cpu}: CPUID does not name PKS"))?;
+            let (has_keys, words) = subject.finish()?;
+            checks.that(has_keys, format_args!("CPU {cpu}: CPUID does not name {}", tools.isolation))?;
             check_words(checks, words, word, format_args!("CPU {cpu}, {rights}"))?;
         }
     }
-    Ok(cut(format_args!("{cpus} CPUs: CPUID, CR4 and RDMSR at a fault, {:#010x}", base.raw())))
+    Ok(cut(format_args!("{cpus} CPUs: CPUID, CR4 and PKRS at a fault, {:#010x}", base.raw())))
 }

@@ -1,24 +1,22 @@
-//! P22: a machine without PKS says so and goes on; a machine with PKS gives the counterpart of each answer.
+//! P22: a machine without keys says so and goes on; a machine with keys gives the counterpart of each answer.
 
 use libpks::abi::Error;
-use libpks::abi::inspect::Isolation;
 use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::{SCENARIOS, Seen, Verdict};
 use libpks::rt::text::cut;
 
-use super::defaults::cpu_has_pks;
-use crate::bench::{Bound, Innermost, Page, Target, Tools};
+use crate::bench::{Bound, Innermost, Page, Target, Tools, cpu_names_keys};
 use crate::service::no_keys;
 use crate::subject::{Attempt, Came, Subject};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 pub(in crate::scenarios) fn run(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let isolation = tools.inspect.system()?.isolation;
-    let has_keys = isolation == Isolation::Pks;
-    checks.that(has_keys || isolation == Isolation::None, format_args!("isolation is {isolation:?}"))?;
+    let has_keys = isolation.has_keys();
+    checks.same(format_args!("isolation when this server started"), tools.isolation, isolation)?;
     let cpus = tools.cpus()?;
     for cpu in 0..cpus {
-        let says = Subject::start(tools, Some(cpu), |_| Ok(cpu_has_pks()))?.finish()?;
+        let says = Subject::start(tools, Some(cpu), move |_| Ok(cpu_names_keys(isolation)))?.finish()?;
         checks.same(format_args!("CPU {cpu}: CPUID and the kernel agree"), says, has_keys)?;
     }
     typed_errors(tools, checks, if has_keys { Ok(()) } else { Err(Error::KeysUnsupported) })?;
@@ -43,7 +41,10 @@ fn typed_errors(tools: &Tools, checks: &Checks, expected: Result<(), Error>) -> 
         ("a key of the pool", tools.keys.allocate().map(drop)),
         ("a probe", tools.probe(page.address(), word, Access::Read, 0).map(drop)),
         ("a probe without CR0.WP", tools.probe_wp_off(page.address(), word, Access::Read, 0).map(drop)),
-        ("a probe without CR4.PKS", tools.probe_keys_off(page.address(), word, Access::Read, 0).map(drop)),
+        (
+            "a probe without the keys' bit of CR4",
+            tools.probe_keys_off(page.address(), word, Access::Read, 0).map(drop),
+        ),
         ("the words of a CPU", tools.words(0).map(drop)),
         ("a nested trap's words", tools.nested_trap(1, Innermost::Returns, 0).map(drop)),
         ("an NMI's words", tools.nmi(0).map(drop)),

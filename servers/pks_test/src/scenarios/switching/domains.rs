@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use libpks::abi::layout::PAGE;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::abi::{Error, name};
+use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
 use libpks::pkey::{Access, Pkey, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::proto::pks_test::checks::{Checks, Run};
@@ -121,11 +122,20 @@ impl Partner {
         let made = Notification::create;
         let owned = [made()?, made()?, made()?, made()?, made()?];
         let stress::Nursery { quota, image, priority } = tools.nursery;
-        let domain = Domain::create(&Plan { name: PARTNER, image, quota, quota_bytes: BYTES, priority })?;
+        let domain = Domain::create(&Plan {
+            name: PARTNER,
+            image,
+            quota,
+            quota_bytes: BYTES,
+            priority,
+            budget: Budget::DEFAULT,
+            overrun_ns: OVERRUN_DEFAULT_NS,
+        })?;
         let page = ours.address();
         let args = cut::<96>(format_args!("{ROLE}={PARTNER} cpu={cpu} page={page} priority={priority}"));
         let args = args.as_str().try_into().map_err(|_| Error::TooLarge)?;
-        let mut info = Box::new(StartInfo { name: name(PARTNER), args, caps: Default::default() });
+        let mut info =
+            Box::new(StartInfo { name: name(PARTNER), args, restarts: 0, caps: Default::default() });
         let mut give = |named: &str, handle: libpks::rt::Handle| {
             let named = NamedCap { name: name(named), handle: handle.raw() };
             info.caps.push(named).map_err(|_| Error::TooLarge)

@@ -1,0 +1,33 @@
+//! Objects made and ended: regions, threads, domains.
+
+use libpks::proto::bench::Place;
+use libpks::rt::thread::spawn;
+use libpks::rt::{Domain, Error, Notification, Owned, Region, measure};
+
+use super::Tools;
+use crate::STACK;
+use crate::table::Table;
+
+pub(crate) fn run(tools: &Tools, table: &mut Table) -> Result<(), Error> {
+    table.operation(Place::region, || Region::create(4096, None))?;
+    table.operation(Place::thread, || spawn(STACK, tools.priority, || ())?.join(None))?;
+    table.operation(Place::domain_create, || tools.domain())?;
+    let here = Notification::create()?;
+    table.row(Place::domain_start, || {
+        let domain = tools.domain()?;
+        let info = Tools::start_info(*domain, "role=caller", *here)?;
+        let (outcome, ticks) = measure::around(|| {
+            domain.start(STACK, &info)?;
+            here.wait(None)
+        });
+        outcome.map(|_| Some(ticks))
+    })?;
+    table.row(Place::domain_stop, || {
+        let domain: Owned<Domain> = tools.domain()?;
+        let info = Tools::start_info(*domain, "role=peer", *here)?;
+        // Without its endpoints it ends by itself, or it is stopped before.
+        domain.start(STACK, &info)?;
+        let (outcome, ticks) = measure::around(|| domain.stop());
+        outcome.map(|()| Some(ticks))
+    })
+}
