@@ -16,7 +16,7 @@ use crate::qemu;
 /// What an exchange over the test link may take, the guest being stopped again and again.
 pub const PATIENT: Duration = Duration::from_secs(60);
 /// What the guest may take to get to an instruction that it executes all the time.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(30);
 /// Instructions of one way in or out at most.
 pub const LONGEST_WAY: usize = 200;
 

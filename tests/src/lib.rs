@@ -11,6 +11,7 @@
 //! | [`qemu`] | guests in QEMU |
 //! | [`gdbstub`] | stops a guest at an instruction |
 //! | [`guest`] | guests that are stopped at exact instructions while they work |
+//! | [`fuzz`] | sessions of the fuzzer in the guest |
 //! | [`stress`] | sessions of the stress server |
 //! | [`translations`] | the model that a log of page-table changes and invalidations is checked against |
 //! | [`failure`] | every way to fail |
@@ -19,10 +20,12 @@
 //! The tests themselves are in `tests/system/`. docs/testing.md tells how to use them.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod board;
 pub mod console;
 pub mod failure;
 pub mod frame;
+pub mod fuzz;
 pub mod gdbstub;
 pub mod guest;
 pub mod link;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use libpks::abi::inspect::Isolation;
 use serde::Serialize;
 
 use crate::session::{Passed, Session};
@@ -19,8 +20,8 @@ pub struct Configuration {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Whether the CPU has protection keys.
-    pub keys: bool,
+    /// What walls the domains off there.
+    pub isolation: Isolation,
     /// QEMU's CPU model.
     pub cpu: String,
 }
@@ -204,10 +205,10 @@ impl Row {
             mib if mib % 1024 == 0 => format!("{}G", mib / 1024),
             mib => format!("{mib}M"),
         };
-        let keys = match (of.keys, of.cpu.as_str()) {
-            (true, _) => "yes",
-            (false, "qemu64") => "no (qemu64)",
-            (false, _) => "no",
+        let keys = match (of.isolation, of.cpu.as_str()) {
+            (Isolation::None, "qemu64") => "none, qemu64".to_owned(),
+            (Isolation::None, _) => "none".to_owned(),
+            (isolation, _) => isolation.to_string(),
         };
         let columns = match &self.outcome {
             Outcome::Ran { tally, .. } => tally.columns(),
@@ -221,7 +222,7 @@ impl Row {
 impl std::fmt::Display for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut text = format!("{:<50}{:<22} {:<13}\n", "", "scenarios", "other tests");
-        let head = format!("{:<16}{:>6} {:>5} {:>7}  {:<12}", "loader", "levels", "CPUs", "memory", "PKS");
+        let head = format!("{:<16}{:>6} {:>5} {:>7}  {:<12}", "loader", "levels", "CPUs", "memory", "keys");
         let columns = "passed failed skipped  passed failed  boots  seconds";
         writeln!(text, "{head}{columns}\n{}", "-".repeat(head.len() + columns.len()))?;
         for row in &self.rows {

@@ -7,14 +7,14 @@ use super::*;
 use crate::failure::Failure;
 use crate::session::Failed;
 
-fn configuration(name: &str, keys: bool) -> Configuration {
+fn configuration(name: &str, isolation: Isolation) -> Configuration {
     Configuration {
         name: name.into(),
         loader: "direct".into(),
         levels: 4,
         cpus: 1,
         memory_mib: 4096,
-        keys,
+        isolation,
         cpu: "max".into(),
     }
 }
@@ -35,7 +35,10 @@ fn matrix(results: &[(&str, crate::session::Result)], boots: usize, due_skips: u
     let wanted = ["s".to_owned(), "o".to_owned()];
     tally.add_session(&session(results, boots), &wanted, |name| name == "s");
     let outcome = Outcome::Ran { tally, due_skips: Some(due_skips) };
-    let rows = vec![Row { configuration: configuration("row", due_skips == 0), outcome }];
+    let rows = vec![Row {
+        configuration: configuration("row", if due_skips == 0 { Isolation::Pks } else { Isolation::None }),
+        outcome,
+    }];
     Matrix { rows, other_boots: 0, other_tests: Tally::default(), left_out: 2 }
 }
 
@@ -49,7 +52,7 @@ fn a_good_row_is_counted_and_passes() {
     let (ran, sum) = matrix.totals();
     assert_eq!((ran, sum.scenarios.passed, sum.others.passed, sum.boots), (1, 1, 1, 1));
     let text = matrix.to_string();
-    let row = "direct               4     1      4G  yes              1      0       0       1      0      1      1.5\n";
+    let row = "direct               4     1      4G  PKS              1      0       0       1      0      1      1.5\n";
     assert!(text.contains(row), "{text}");
     assert!(text.contains("1 of 3 configurations") && text.contains("2 more configurations"), "{text}");
 }

@@ -110,8 +110,8 @@ pub enum Ending {
     Closing,
     /// The exercises leave the guest in this end; it has no test link or cannot use it.
     Exit(End),
-    /// The guest goes on for ever (it has nothing to end it with) and is killed. Only for machines on which the
-    /// system cannot run.
+    /// The guest goes on for ever (it has nothing to end it with) and is killed. For machines on which
+    /// the system cannot run, and where the test link was restarted and has forgotten what it counted.
     Killed,
 }
 

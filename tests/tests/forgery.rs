@@ -63,7 +63,7 @@ impl Scene {
     fn exit_write(&mut self) -> Result<u64> {
         let exit = self.guest.symbol("exit::trap_exit")?;
         for at in exit..exit + 0x200 {
-            if self.guest.gdb.read_word(at)? & 0xffff == 0x300f {
+            if self.guest.gdb.read_word(at)? & 0xff_ffff == 0x30_0f48 {
                 return Ok(at);
             }
         }

@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use image::workspace::Workspace;
+use libpks::proto::adversary::elsewhere::ATTACKS;
 use tests::mutants::judge::Judge;
+use tests::mutants::test_name::TestName;
 use tests::mutants::{self, Mutant, runner};
 
 #[derive(Parser)]
@@ -67,7 +69,11 @@ fn perform(options: &Options) -> Result<bool> {
     }
     let judge = Judge::new(workspace, told_to_end)?;
     if options.check {
-        let missing = judge.missing(chosen.into_iter().flat_map(|mutant| mutant.caught_by))?;
+        // The page docs/attacks.md names tests too.
+        let attacks =
+            ATTACKS.iter().map(|attack| attack.test.parse()).collect::<Result<Vec<TestName>, _>>()?;
+        let named = chosen.into_iter().flat_map(|mutant| mutant.caught_by);
+        let missing = judge.missing(named.chain(attacks))?;
         missing.iter().for_each(|name| println!("there is no test {name}"));
         return Ok(missing.is_empty());
     }

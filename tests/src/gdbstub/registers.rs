@@ -13,6 +13,25 @@ const RSP: usize = 7;
 /// Number of EFLAGS.
 const FLAGS: usize = 17;
 
+/// What comes behind EFLAGS in QEMU's description of the CPU, and how many hexadecimal digits each takes.
+const BEHIND_FLAGS: [(&str, usize); 15] = [
+    ("cs", 8),
+    ("ss", 8),
+    ("ds", 8),
+    ("es", 8),
+    ("fs", 8),
+    ("gs", 8),
+    ("fs_base", 16),
+    ("gs_base", 16),
+    ("k_gs_base", 16),
+    ("cr0", 16),
+    ("cr2", 16),
+    ("cr3", 16),
+    ("cr4", 16),
+    ("cr8", 16),
+    ("efer", 16),
+];
+
 /// What the stub calls "all registers", bit for bit.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registers(String);
@@ -26,7 +45,11 @@ impl fmt::Debug for Registers {
         for (number, name) in NAMES.iter().enumerate() {
             write!(f, "{name}={:x} ", self.word(number))?;
         }
-        write!(f, "flags={:x}", self.flags())
+        write!(f, "flags={:x}", self.flags())?;
+        for (name, digits) in self.behind_flags() {
+            write!(f, " {name}={digits}")?;
+        }
+        Ok(())
     }
 }
 
@@ -49,6 +72,23 @@ impl Registers {
         let flags = self.flags() & !RESUME_FLAG;
         self.replaced(FLAGS * 16, &format!("{:08x}", flags.swap_bytes()))
             .replaced(FLAGS * 16 + 16, "00000000")
+    }
+
+    /// The same without CR2, which is the CPU's: what a thread gets back when others have run.
+    #[must_use]
+    pub fn of_thread(&self) -> Self {
+        let before_cr2 = BEHIND_FLAGS.iter().take_while(|(name, _)| *name != "cr2").map(|(_, digits)| digits);
+        self.interrupted().replaced(FLAGS * 16 + 8 + before_cr2.sum::<usize>(), &"0".repeat(16))
+    }
+
+    /// What comes behind EFLAGS, as the stub gives it.
+    fn behind_flags(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let mut rest = &self.0[FLAGS * 16 + 8..];
+        BEHIND_FLAGS.into_iter().map_while(move |(name, digits)| {
+            let (this, behind) = rest.split_at_checked(digits)?;
+            rest = behind;
+            Some((name, this))
+        })
     }
 
     fn replaced(&self, at: usize, digits: &str) -> Self {

@@ -156,7 +156,7 @@ impl Judge {
 
     /// The folder of a package in the copy: what its tests expect to be started in.
     fn folder_of(&self, package: &str) -> Result<PathBuf> {
-        let folder = ["", "boot", "servers"].map(|above| self.tree().join(above).join(package));
+        let folder = ["", "boot", "servers", "tests"].map(|above| self.tree().join(above).join(package));
         folder.into_iter().find(|folder| folder.is_dir()).with_context(|| format!("no package {package}"))
     }
 

@@ -212,7 +212,13 @@ mod tests {
     /// Those that boot the system are asked for by `mutant::named_tests_exist`.
     #[test]
     fn named_tests_of_other_packages_exist() -> Result<()> {
-        let packages = [("libpks", "libpks"), ("image", "boot/image"), ("direct", "boot/direct")];
+        let packages = [
+            ("libpks", "libpks"),
+            ("image", "boot/image"),
+            ("direct", "boot/direct"),
+            ("init", "servers/init"),
+            ("fuzz", "tests/fuzz"),
+        ];
         for name in all(root())?.into_iter().flat_map(|mutant| mutant.caught_by) {
             if name.harness.boots() {
                 continue;

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use libpks::abi::layout::{GATE_SYSCALL, KERNEL_BASE};
+use libpks::abi::fault::FaultKind;
+use libpks::abi::layout::{self, GATE_SYSCALL, KERNEL_BASE};
 use libpks::abi::name;
 use libpks::proto::adversary::Consequence;
 use libpks::proto::testlink::{Reply, Request};
@@ -13,6 +14,9 @@ use tests::guest::{Guest, LONGEST_WAY, PATIENT, SOON, boot, close};
 
 /// The stub of vector 0: what lies behind the gates. Only `jump_past_gates` comes there.
 const BEHIND_GATES: u64 = KERNEL_BASE + 0x180;
+
+/// More instructions than the Rust part of the NMI handler takes.
+const LONGEST_HANDLER: usize = 50_000;
 
 /// The adversary jumps into the NMI stub, and a real NMI arrives at instructions of it. Whatever it interrupts there is
 /// a forgery: its domain ends, and everything else goes on.
@@ -35,10 +39,12 @@ fn nmi_inside_a_forged_nmi_handler() -> Result<()> {
         guest.gdb.clear_breakpoint(BEHIND_GATES)?;
         guest.gdb.set_rip(nmi)?;
         if way.is_empty() {
-            way = forged_way(&mut guest, nmi, handler)?;
+            way = walk_forged(&mut guest, nmi, handler, LONGEST_WAY)?;
+            ensure!(way.len() < LONGEST_WAY, "a forged handler does not end");
             ensure!(way.len() > 60, "only {} instructions: {way:x?}", way.len());
         } else {
-            ensure!(way[at] == nmi || guest.gdb.run_to(way[at], SOON)?, "not at {:#x}", way[at]);
+            let walked = walk_forged(&mut guest, nmi, handler, at + 1)?;
+            ensure!(walked == way[..=at], "another way than before: {walked:x?}");
             guest.gdb.monitor("nmi")?;
         }
         guest.gdb.resume()?;
@@ -46,37 +52,48 @@ fn nmi_inside_a_forged_nmi_handler() -> Result<()> {
         running = back;
         let place = way.get(at).copied().unwrap_or_default();
         match reply.with_context(|| format!("NMI at {place:#x}"))? {
-            // The first round meets no NMI: it ends at whatever the forged frame leads to.
-            Reply::Crime(Consequence::Ended(_)) => {}
+            // The first round meets no NMI: it ends at whatever the forged frame leads to. The others must not come there.
+            Reply::Crime(Consequence::Ended(report)) if at == 0 || report.kind == FaultKind::GateAbuse => {}
             other => bail!("NMI at {place:#x} of the forged handler: {other:?}"),
         }
-        // The end of the handler one by one, the rest here and there: each round ends a domain.
-        let left = way.len() - at;
-        if left == 1 {
-            break;
-        }
-        at += if left > 24 { (left - 24).min(16) } else { 1 };
+        // The Rust part, the end of the stub one by one, the rest here and there: each round ends a domain.
+        let next = (at + 1..way.len()).find(|&at| way[at] == handler || at % 16 == 0 || at + 24 >= way.len());
+        let Some(next) = next else { break };
+        at = next;
     }
     close(running)
 }
 
-/// The instructions of the stub that a forged entry executes, without the Rust part.
-fn forged_way(guest: &mut Guest, nmi: u64, handler: u64) -> Result<Vec<u64>> {
+/// The first `count` instructions of the stub that a forged entry executes, and of its Rust part the first; fewer where
+/// it leaves the stub before. The CPU is at the last of them, or behind it all. It goes step by step, the Rust part too:
+/// steps hold back the timer's interrupt, which would find the forgery out, and the watchdog's NMI, which leaves its
+/// mark.
+fn walk_forged(guest: &mut Guest, nmi: u64, handler: u64, count: usize) -> Result<Vec<u64>> {
     let mut way = vec![nmi];
-    while way.len() < LONGEST_WAY {
+    while way.len() < count {
         guest.gdb.step()?;
         let mut rip = guest.gdb.rip()?;
         if rip == handler {
+            way.push(rip);
+            if way.len() == count {
+                break;
+            }
             let back = guest.gdb.rsp()?;
-            rip = guest.gdb.read_word(back)?;
-            ensure!(guest.gdb.run_to(rip, SOON)?, "the handler does not return");
+            let behind = guest.gdb.read_word(back)?;
+            let mut steps = 0;
+            while rip != behind {
+                guest.gdb.step()?;
+                rip = guest.gdb.rip()?;
+                steps += 1;
+                ensure!(steps < LONGEST_HANDLER, "the handler does not return");
+            }
         }
         if !(nmi..nmi + 0x400).contains(&rip) {
-            return Ok(way);
+            break;
         }
         way.push(rip);
     }
-    bail!("a forged handler does not end");
+    Ok(way)
 }
 
 /// A domain switches interrupts off and spins. Other CPUs that have to wait for its CPU go on, and so does that one.
@@ -89,6 +106,23 @@ fn interrupts_off_wedge_no_cpu_of_two() -> Result<()> {
 #[test]
 fn interrupts_off_do_not_wedge_the_only_cpu() -> Result<()> {
     interrupts_off::<1>()
+}
+
+/// An address of the adversary's text: the innermost one that its stack holds.
+fn caller(guest: &mut Guest) -> Result<u64> {
+    let stack = guest.gdb.rsp()?;
+    for at in (stack..).step_by(8).take(256) {
+        let word = guest.gdb.read_word(at)?;
+        let offset = word.wrapping_sub(layout::SLOTS_BASE) % layout::SLOT_BYTES;
+        if layout::slot_of(word).is_none() || !(layout::IMAGE_OFFSET..layout::HEAP_OFFSET).contains(&offset) {
+            continue;
+        }
+        // Behind a CALL, by a displacement or through a register or memory.
+        if let [0xe8, ..] | [_, _, 0xff, ..] | [_, _, _, 0xff, _] = guest.gdb.read(word - 5, 5)?[..] {
+            return Ok(word);
+        }
+    }
+    bail!("no address of its text on its stack")
 }
 
 fn interrupts_off<const CPUS: usize>() -> Result<()> {
@@ -105,8 +139,7 @@ fn interrupts_off<const CPUS: usize>() -> Result<()> {
     ensure!(guest.gdb.stopped_within(SOON)?, "the adversary does not come");
     guest.gdb.clear_breakpoint(BEHIND_GATES)?;
     // Where it was called from there is now `JMP .`, and interrupts are off.
-    let stack = guest.gdb.rsp()?;
-    let back = guest.gdb.read_word(stack)?;
+    let back = caller(&mut guest)?;
     guest.gdb.write(back, &[0xeb, 0xfe])?;
     guest.gdb.set_rip(back)?;
     guest.gdb.set_flags(0x2)?;

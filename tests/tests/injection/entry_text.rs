@@ -52,6 +52,13 @@ impl EntryText {
         found.map(|(address, _)| *address).with_context(|| format!("no {mnemonic:?} in the entry text"))
     }
 
+    /// The instruction behind the first one of a kind from an address on.
+    pub(crate) fn behind(&self, from: u64, mnemonic: Mnemonic) -> Result<u64> {
+        let found = self.next(from, mnemonic)?;
+        let next = self.0.range(found + 1..).next();
+        next.map(|(address, _)| *address).with_context(|| format!("nothing behind {found:#x}"))
+    }
+
     /// The first instruction of a kind from an address on.
     pub(crate) fn next(&self, from: u64, mnemonic: Mnemonic) -> Result<u64> {
         let found = self.0.range(from..).find(|(_, at)| **at == mnemonic);

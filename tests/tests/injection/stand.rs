@@ -21,7 +21,7 @@ use crate::entry_text::EntryText;
 use crate::retry::Elsewhere;
 
 /// What the scenario may take, the guest being stopped and put back all the time.
-const LONG: Duration = Duration::from_secs(1800);
+const LONG: Duration = Duration::from_secs(7200);
 /// The CPU window (docs/traps.md): CELL, DEPTH, the slots.
 pub(crate) const CELL: u64 = 0xffff_ffff_c000_0008;
 const DEPTH: u64 = 0xffff_ffff_c000_1000;
@@ -34,14 +34,17 @@ const TABLE_BYTES: u64 = 1 << 34;
 const TABLE_COUNT: u64 = 20;
 const LOOKED_AT: u64 = 64 << 10;
 const PART: usize = 1024;
+/// How often others may come to an instruction before a thread does.
+const OTHERS: usize = 2000;
 /// Longer than a time slice.
 const TIMER: Duration = Duration::from_millis(30);
 const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
 /// Numbers of registers.
 pub(crate) const RAX: usize = 0;
-const RCX: usize = 2;
+pub(crate) const RCX: usize = 2;
+pub(crate) const RDX: usize = 3;
 pub(crate) const RSI: usize = 4;
-const R15: usize = 15;
+pub(crate) const R15: usize = 15;
 /// IF.
 pub(crate) const INTERRUPTS: u32 = 0x200;
 
@@ -69,6 +72,12 @@ impl Seen {
         self.registers.interrupted() == other.registers.interrupted()
             && (self.pkrs, self.depth) == (other.pkrs, other.depth)
             && self.other == other.other
+    }
+
+    /// The same of a thread that others may have run beside: they have words of their own to change, and faults to make.
+    fn is_same_thread_as(&self, other: &Self) -> bool {
+        self.registers.of_thread() == other.registers.of_thread()
+            && (self.pkrs, self.depth) == (other.pkrs, other.depth)
     }
 }
 
@@ -192,7 +201,7 @@ impl Stand {
 
     /// Goes on until a thread that has opened something asks for its word.
     fn next_player(&mut self) -> Result<Player> {
-        for _ in 0..2000 {
+        for _ in 0..OTHERS {
             ensure!(self.guest.gdb.go_to(&[GATE_SYSCALL], SOON)?, "no system calls any more");
             let registers = self.guest.gdb.all_registers()?;
             let word = Pkrs::from_raw(self.guest.gdb.read_word(CELL)? as u32);
@@ -213,20 +222,31 @@ impl Stand {
         self.guest.gdb.load("home")
     }
 
-    /// PKRS of the CPU, by a RDMSR that leaves no trace.
+    /// PKRS of the CPU.
     pub(crate) fn pkrs(&mut self) -> Result<u32> {
+        self.msr(IA32_PKRS).map(|value| value as u32)
+    }
+
+    /// A model-specific register, by a RDMSR that leaves no trace.
+    pub(crate) fn msr(&mut self, number: u64) -> Result<u64> {
         let gdb = &mut self.guest.gdb;
         let before = gdb.all_registers()?;
-        gdb.set_all_registers(&before.with(RCX, IA32_PKRS).with(Registers::RIP, self.rdmsr))?;
+        gdb.set_all_registers(&before.with(RCX, number).with(Registers::RIP, self.rdmsr))?;
         gdb.step()?;
         let read = gdb.all_registers()?;
-        ensure!(read.rip() == self.rdmsr + 2, "no RDMSR: {:#x}", read.rip());
+        // With its prefix.
+        ensure!(read.rip() == self.rdmsr + 3, "no RDMSR: {:#x}", read.rip());
         gdb.set_all_registers(&before)?;
-        Ok(read.general(RAX) as u32)
+        Ok(read.general(RDX) << 32 | read.general(RAX) & 0xffff_ffff)
     }
 
     pub(crate) fn depth(&mut self) -> Result<u32> {
         self.guest.gdb.read_word(DEPTH).map(|word| word as u32)
+    }
+
+    /// Where the kernel keeps the word of the thread that waits; at least one place.
+    pub(crate) fn addresses_of_other(&self) -> &[u64] {
+        &self.words_of_other
     }
 
     /// What the kernel has in the places where it keeps the word of the thread that waits.
@@ -252,18 +272,29 @@ impl Stand {
         Ok(seen)
     }
 
-    /// After an event: the same instruction comes, with the same registers, the same word, the same DEPTH.
-    pub(crate) fn must_be_back(&mut self, before: &Seen) -> Result<()> {
-        let at = before.rip();
-        for _ in 0..20 {
+    /// After an interrupt, whose handler gives the CPU to whom it likes: when it leaves the kernel, nobody having run yet,
+    /// the word of the thread that waits is what it was. Later the thread comes to the same instruction again, with the
+    /// same registers, the same word, the same DEPTH.
+    pub(crate) fn must_come_back(&mut self, before: &Seen, ways_out: &[u64]) -> Result<()> {
+        ensure!(self.guest.gdb.go_to(ways_out, SOON)?, "the kernel is not left");
+        let other = self.word_of_other()?;
+        ensure!(other == before.other, "the other thread has {other:x?} instead of {:x?}", before.other);
+        self.thread_comes_to(before.rip(), before.registers.rsp())?;
+        let after = self.seen()?;
+        ensure!(before.is_same_thread_as(&after), "before: {before:x?}\nafter:  {after:x?}");
+        Ok(())
+    }
+
+    /// Goes on until the thread with this stack comes to an instruction. Others may come there first.
+    pub(crate) fn thread_comes_to(&mut self, at: u64, rsp: u64) -> Result<()> {
+        for _ in 0..OTHERS {
             self.come_to(at)?;
-            // Where interrupts are on, another thread may come here first.
-            if self.guest.gdb.rsp()? == before.registers.rsp() {
-                break;
+            if self.guest.gdb.rsp()? == rsp {
+                return Ok(());
             }
             self.guest.gdb.step()?;
         }
-        self.must_be(before)
+        bail!("the thread does not come to {at:#x}")
     }
 
     /// The same of an event whose handler ends by this IRETQ, before anything else can come.

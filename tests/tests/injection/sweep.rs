@@ -14,7 +14,7 @@ use crate::nmi::is_full;
 use crate::stand::{CELL, SLOTS, Stand};
 
 /// How often each instruction is jumped to with `PORTCULLIS_FULL=1`, and each byte between two.
-const OFTEN: (usize, usize) = (6, 4);
+const OFTEN: (usize, usize) = (3, 1);
 /// Every how many-th instruction is taken without, and every how many-th byte between two.
 const STRIDES: (usize, usize) = (3, 32);
 /// How often each WRMSR is jumped to, and each of so many instructions before it: there it matters most with what.
@@ -140,16 +140,17 @@ impl Setting {
         let [own, other] = stand.players;
         let texts: Vec<u64> = stand.text.addresses().collect();
         let word = |random: &mut fastrand::Rng| {
-            // None closes key 0: that resets the machine (docs/traps.md, *What is left*).
-            let words = [Pkrs::KERNEL.raw(), 0, own.word.raw(), other.word.raw(), !0 << 2];
+            // The last two close what carries no key at all, and all that does.
+            let words = [Pkrs::KERNEL.raw(), 0, own.word.raw(), other.word.raw(), !0 << 2, 1, !0];
             u64::from(random.choice(words).unwrap_or_default())
         };
-        let pointer = |random: &mut fastrand::Rng| match random.u32(..6) {
+        let pointer = |random: &mut fastrand::Rng| match random.u32(..7) {
             0 => exits.landing,
             1 => own.rsp,
             2 => other.rsp,
             3 => CELL & !0xfff,
             4 => random.choice(texts.iter().copied()).unwrap_or_default(),
+            5 => stand.addresses_of_other()[0],
             _ => random.u64(..),
         };
         let mut general = [0; GENERAL.len()];
@@ -158,7 +159,9 @@ impl Setting {
         // RCX: mostly PKRS, else nothing gets beyond the first comparison.
         general[2] = if random.u32(..5) == 0 { REGISTERS[1] } else { REGISTERS[0] };
         general[3] = 0;
-        let stacks = [own.rsp, own.rsp, own.rsp, other.rsp, SLOTS - 8, 0x8000_0000_0000_0000];
+        // A push would go over what the kernel keeps of the other thread, which is looked at afterwards.
+        let books = stand.addresses_of_other()[0] + 8;
+        let stacks = [own.rsp, own.rsp, own.rsp, books, books, other.rsp, SLOTS - 8, 0x8000_0000_0000_0000];
         let rsp = match random.usize(..stacks.len() + 6) {
             n if n < stacks.len() => stacks[n],
             n => SLOTS + (n - stacks.len() + 1) as u64 * 0x200 - 40,

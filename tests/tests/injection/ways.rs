@@ -6,12 +6,13 @@ use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL};
 use libpks::abi::selftest::SelfTestOp;
 
 use crate::retry::{Elsewhere, again};
-use crate::stand::{RAX, RSI, Stand, frame_rip};
+use crate::stand::{R15, RAX, RDX, RSI, Stand, frame_rip};
 
 /// Registers of a SelfTest call's arguments.
 const R8: usize = 8;
 const R9: usize = 9;
 const R10: usize = 10;
+const R11: usize = 11;
 /// Where the record of an event has RIP (`PerCpu` and `Record` of the kernel).
 const RECORD_RIP: u64 = 0xffff_ffff_c000_1010 + 16 * 8;
 /// What no return address may be.
@@ -57,6 +58,28 @@ pub(crate) const WAYS: &[Way] = &[
     harmless("system call gate", |_| Ok(())),
     way("call gate", |stand| go(stand, GATE_CALL)),
     way("reply gate", |stand| go(stand, GATE_REPLY)),
+    way("a call that the entry code passes", |stand| decided(stand, "passing::pass_call")),
+    way("a reply that the entry code passes", |stand| decided(stand, "passing::pass_reply")),
+    way("a call that the books do not know", |stand| {
+        to(stand, "passing::pass_call")?;
+        stand.guest.gdb.set_general(R15, 0)
+    }),
+    way("a call with more than words", |stand| {
+        to(stand, "passing::pass_call")?;
+        stand.guest.gdb.set_general(R11, 1)
+    }),
+    way("a reply with more than words", |stand| {
+        to(stand, "passing::pass_reply")?;
+        stand.guest.gdb.set_general(R11, 1)
+    }),
+    way("a reply to a call without a frame", |stand| {
+        let reply = stand.guest.symbol("passing::pass_reply")?;
+        let lea = stand.text.next(reply, Mnemonic::Lea)?;
+        go(stand, lea)?;
+        stand.guest.gdb.step()?;
+        let top = stand.guest.gdb.all_registers()?.general(RAX);
+        stand.guest.gdb.set_general(RDX, top)
+    }),
     way("#DF of a domain", |stand| stand.execute_in_domain(&[0xcd, 8])),
     way("INT 18 of a domain", |stand| stand.execute_in_domain(&[0xcd, 18])),
     way("#DB of a domain", |stand| stand.execute_in_domain(&[0xcd, 1])),
@@ -81,7 +104,7 @@ pub(crate) const WAYS: &[Way] = &[
     }),
     way("a check that fails", |stand| {
         let rip = stand.guest.gdb.rip()?;
-        let check = stand.text.next(rip, Mnemonic::Wrmsr)? + 2;
+        let check = stand.text.behind(rip, Mnemonic::Wrmsr)?;
         go(stand, check)?;
         stand.guest.gdb.set_general(RAX, 0)
     }),
@@ -121,6 +144,13 @@ impl Way {
 
 fn go(stand: &mut Stand, address: u64) -> Result<()> {
     stand.come_to(address)
+}
+
+/// Where the entry code has decided to pass a call or a reply by itself: there it counts the way.
+fn decided(stand: &mut Stand, function: &str) -> Result<()> {
+    let start = stand.guest.symbol(function)?;
+    let counted = stand.text.next(start, Mnemonic::Inc)?;
+    go(stand, counted).with_context(|| function.to_owned())
 }
 
 fn to(stand: &mut Stand, function: &str) -> Result<()> {

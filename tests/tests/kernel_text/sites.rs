@@ -32,6 +32,8 @@ const SITES: &[Row] = &[
         &[("CLI", 1), ("IRETQ", 1), ("RDMSR", 1), ("WRMSR", 2)],
         CHECKED,
     ),
+    (".text", "arch::entry::passing::pass_call", &[("STI", 1), ("WRMSR", 1)], CHECKED),
+    (".text", "arch::entry::passing::pass_reply", &[("STI", 1), ("WRMSR", 1)], CHECKED),
     (".text", "arch::entry::traps::gate_bad", &[("CLI", 1), ("WRMSR", 1)], CHECKED),
     (".text", "arch::entry::traps::level2", ENTRY, CHECKED),
     (".text", "arch::entry::traps::level3", ENTRY, CHECKED),
@@ -66,9 +68,10 @@ const SITES: &[Row] = &[
     (".init.text", "arch::insn::init::write_cr3", &[("MOV to CR", 1)], BRING_UP),
     (".init.text", "arch::insn::init::write_cr4", &[("MOV to CR", 1)], BRING_UP),
     (".init.text", "arch::insn::init::write_msr", &[("WRMSR", 1)], BRING_UP),
-    (".init.text", "arch::start::continue_on_root", &[("MOV to CR", 1)], BRING_UP),
-    (".init.text", "arch::start::other_cpu_start", &[("MOV to CR", 1)], BRING_UP),
-    (".selftest.text", "arch::cpu::write_msr", &[("WRMSR", 1)], VAULT),
+    (".init.text", "arch::insn::init::enable_pku", &[("MOV to CR", 1), ("WRPKRU", 1)], BRING_UP),
+    (".init.text", "arch::start::continue_on_root", &[("MOV from CR", 1), ("MOV to CR", 2)], BRING_UP),
+    (".init.text", "arch::start::other_cpu_start", &[("MOV from CR", 1), ("MOV to CR", 2)], BRING_UP),
+    (".selftest.text", "arch::registers::write_msr", &[("WRMSR", 1)], VAULT),
     (".selftest.text", "selftest::leaf::fetch_page", &[("WRMSR", 2)], VAULT),
     (
         ".selftest.text",
@@ -125,6 +128,7 @@ fn privileged(instruction: &Instruction) -> Option<&'static str> {
     let to = |is_kind: fn(Register) -> bool| is_kind(instruction.op0_register());
     match instruction.mnemonic() {
         Mnemonic::Wrmsr => Some("WRMSR"),
+        Mnemonic::Wrpkru => Some("WRPKRU"),
         Mnemonic::Rdmsr => Some("RDMSR"),
         Mnemonic::Mov if to(Register::is_cr) => Some("MOV to CR"),
         Mnemonic::Mov if to(Register::is_dr) => Some("MOV to DR"),

@@ -199,6 +199,18 @@ impl Track {
         Ok(arrived)
     }
 
+    /// The same, but no further than the owner's finish line: behind that there may be another way over the same
+    /// instruction.
+    pub(crate) fn owner_comes_to(&mut self, rip: u64, limit: Duration) -> Result<bool> {
+        let finish = self.lines[1];
+        self.guest.gdb.set_breakpoint(finish)?;
+        let came = self.run_to(OWNER, rip, limit)?;
+        if rip != finish {
+            self.guest.gdb.clear_breakpoint(finish)?;
+        }
+        Ok(came && self.rip_of(OWNER)? == rip)
+    }
+
     /// Lets the owner run alone until it is through; whether it was in time.
     pub(crate) fn owner_gets_through(&mut self, limit: Duration) -> Result<bool> {
         self.run_to(OWNER, self.lines[1], limit)

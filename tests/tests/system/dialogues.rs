@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use image::qemu::{Loader, Machine};
+use libpks::proto::adversary::CRIMES;
 use tests::failure::{Failure, check};
 use tests::plan::{End, Ending, Exercise, Plan, Running};
 
@@ -15,9 +16,11 @@ use crate::lab::Lab;
 
 /// What the shell says when it is ready.
 pub(crate) const PROMPT: &str = "pks> ";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// What it may take until the shell is there.
 const READY: Duration = Duration::from_secs(30);
+/// What the show may take.
+const SHOW: Duration = Duration::from_secs(240);
 
 /// One boot for the dialogues that leave the system running, one for each way to end it.
 pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
@@ -29,7 +32,9 @@ pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
         ending("console_poweroff", lab, "poweroff", End::PowerOff),
         ending("console_reboot", lab, "reboot", End::Reset),
         command_line(lab),
+        protection_asked_for(lab),
         without_keys(lab),
+        demo(lab),
     ]
 }
 
@@ -39,7 +44,7 @@ fn talk() -> Vec<Exercise> {
         exchange(
             "help_lists_the_commands",
             "help",
-            &["domains", "keys", "faults", "pks all", "poweroff", "reboot"],
+            &["domains", "keys", "faults", "pks all", "attack NAME", "poweroff", "reboot"],
         ),
         exchange(
             "domains_lists_the_servers",
@@ -58,6 +63,13 @@ fn talk() -> Vec<Exercise> {
         ),
         exchange("pks_run_says_pass", "pks run S2_single", &["PASS  S2_single"]),
         exchange("pks_run_of_nothing_is_refused", "pks run S99", &["no such scenario"]),
+        exchange(
+            "attack_shows_what_stops_it",
+            "attack read_foreign_memory",
+            &["what stops it: the key", "stopped protection key"],
+        ),
+        exchange("attack_list_names_the_attacks", "attack list", &["wrmsr_open_word", "trap_slots"]),
+        exchange("attack_of_nothing_is_refused", "attack nobody", &["no attack is called `nobody`"]),
         exchange("restart_of_a_server_is_done", "restart pks_test", &["pks_test restarted"]),
         exchange("restart_of_nothing_is_refused", "restart nobody", &["no such server"]),
         exchange("unknown_command_is_refused", "frobnicate now", &["unknown command `frobnicate`", "`help`"]),
@@ -95,6 +107,37 @@ fn command_line(lab: &Arc<Lab>) -> Plan {
     Plan::new("console_cmdline", lab.boots(machine), Ending::Exit(End::PowerOff), vec![exercise])
 }
 
+/// A CPU with both kinds of keys, and a command line that asks for those of user pages. What the shell is told is not for
+/// the kernel.
+fn protection_asked_for(lab: &Arc<Lab>) -> Plan {
+    let cmdline = "protection=pku cmd=echo protection=all; domains; pks run S2_single; poweroff";
+    let machine = Machine::new(Loader::Direct).cmdline(cmdline);
+    let exercise = Exercise::new("is_given", |running: &mut Running| {
+        running.console.expect("isolation: PKU", READY)?;
+        running.console.expect("PASS  S2_single", READY).map(drop)
+    });
+    Plan::new("console_protection", lab.boots(machine), Ending::Exit(End::PowerOff), vec![exercise])
+}
+
+/// The show of `just demo`: each attack has its line, none goes through, and everybody lives.
+fn demo(lab: &Arc<Lab>) -> Plan {
+    let machine = Machine::new(Loader::Direct).cmdline("cmd=attack all; poweroff");
+    let exercise = Exercise::new("the_score_is_full", |running: &mut Running| {
+        let score = format!("{0} attacks, {0} stopped, 0 went through", CRIMES.len());
+        let said = running.console.expect(" went through (", SHOW)?;
+        check(said.contains(&score), || format!("no {score:?} at the end of {said}"))?;
+        let unnamed = CRIMES.iter().find(|crime| !said.contains(&format!("stopped  {}", crime.name)));
+        check(unnamed.is_none(), || format!("no line for {unnamed:?}"))?;
+        let alive = running.console.expect("\n", SOON)? + &running.console.expect("\n", SOON)?;
+        let missing = ["init", "console", "shell", "pks_test"].into_iter().find(|name| !alive.contains(name));
+        check(missing.is_none(), || format!("{missing:?} is not alive: {alive}"))
+    });
+    let boot_fn = lab.boots_manifest("boot/demo.toml", machine);
+    let plan = Plan::new("demo", boot_fn, Ending::Exit(End::PowerOff), vec![exercise]);
+    // There is no test link in it.
+    Plan { ready_limit: None, ..plan }
+}
+
 /// Without protection keys the boot log, the prompt and `domains` say so.
 fn without_keys(lab: &Arc<Lab>) -> Plan {
     let exercises = vec![
@@ -112,7 +155,7 @@ fn without_keys(lab: &Arc<Lab>) -> Plan {
         ),
     ];
     Plan::new(
-        "console_no_pks",
+        "console_no_keys",
         lab.boots(Machine::new(Loader::Direct).cpu("qemu64")),
         Ending::Closing,
         exercises,

@@ -19,7 +19,7 @@ use crate::scenarios::{self, EXCHANGE, live_domains};
 /// What it may take until the console says what is wrong.
 const SOON: Duration = Duration::from_secs(30);
 /// What a crime may take, the adversary's restart included.
-const CRIME: Duration = Duration::from_secs(30);
+const CRIME: Duration = Duration::from_secs(60);
 
 /// The server whose module is spoilt. The rest must go on without it.
 const VICTIM: &str = "pks_test";
@@ -28,7 +28,7 @@ const VICTIM: &str = "pks_test";
 const DESERTED: &str = "nobody is left to start another";
 
 /// All hostile boots.
-pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
+pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
     let mut plans = vec![
         module(lab, "missing_module", "no capability `module:pks_test`", |_| None),
         module(lab, "empty_module", "not an ELF file", |_| Some(Vec::new())),
@@ -68,6 +68,22 @@ pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
         text(lab, "text_with_wrmsr", "its text holds WRMSR at offset", |text| {
             text[100..102].copy_from_slice(&[0x0f, 0x30]);
         }),
+        text(lab, "text_with_lgdt", "its text holds LGDT, LIDT or LMSW", |text| {
+            // The immediate of MOV RAX, imm64.
+            text[100..105].copy_from_slice(&[0x48, 0xb8, 0x0f, 0x01, 0x10]);
+        }),
+        text(lab, "text_with_mov_to_cr8", "its text holds MOV to a control register", |text| {
+            text[100..104].copy_from_slice(&[0x44, 0x0f, 0x22, 0xc0]);
+        }),
+        text(lab, "text_with_swapgs", "its text holds SWAPGS", |text| {
+            text[100..103].copy_from_slice(&[0x0f, 0x01, 0xf8]);
+        }),
+        text(lab, "text_with_wrpkru", "its text holds WRPKRU", |text| {
+            text[100..103].copy_from_slice(&[0x0f, 0x01, 0xef]);
+        }),
+        text(lab, "text_with_xsetbv", "its text holds XSETBV", |text| {
+            text[100..103].copy_from_slice(&[0x0f, 0x01, 0xd1]);
+        }),
         text(lab, "text_with_an_escape_across_pages", "its text holds MOV to a control register", |text| {
             text[4095..4098].copy_from_slice(&[0x0f, 0x22, 0xd8]);
         }),
@@ -97,13 +113,29 @@ pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
             lab.boots_with(machine(), "init", |_| None),
             &["init does not start: not found"],
         ),
+        unbootable(
+            "protection_that_is_not_there",
+            lab.boots(machine().cpu(WITHOUT_PKS).cmdline("protection=pks")),
+            &["this CPU has not the keys that protection= asks for"],
+        ),
+        unbootable(
+            "unknown_protection",
+            lab.boots(machine().cmdline("protection=all cmd=poweroff")),
+            &["protection= takes pks or pku"],
+        ),
         little_memory(lab),
         no_acpi(lab),
         old_acpi(lab),
     ]);
-    plans.extend([1, 4].map(|cpus| adversary(lab, cpus)));
+    plans.extend([adversary(lab, 1, "max", ""), adversary(lab, 1, WITHOUT_PKS, "_pku")]);
+    if full {
+        plans.extend([adversary(lab, 4, "max", ""), adversary(lab, 4, WITHOUT_PKS, "_pku")]);
+    }
     plans
 }
+
+/// A CPU with keys for user pages alone.
+const WITHOUT_PKS: &str = "max,-pks";
 
 fn machine() -> Machine {
     Machine::new(Loader::Direct)
@@ -216,12 +248,13 @@ fn without_acpi(lab: &Arc<Lab>, case: &str, more: &[&str], mut exercises: Vec<Ex
     Plan::new(format!("hostile_{case}"), lab.boots(machine), Ending::Closing, exercises)
 }
 
-/// Every crime that the adversary knows, with 1 and with 4 CPUs; afterwards everyone else still runs.
-fn adversary(lab: &Arc<Lab>, cpus: u32) -> Plan {
+/// Every crime that the adversary knows; afterwards everyone else still runs.
+fn adversary(lab: &Arc<Lab>, cpus: u32, cpu: &str, suffix: &str) -> Plan {
     let exercises =
         CRIMES.iter().map(|crime| Exercise::new(crime.name, move |running| commit(running, crime)));
-    let boot_fn = lab.boots(machine().cpus(cpus));
-    let mut plan = Plan::new(format!("adversary_cpus{cpus}"), boot_fn, Ending::Closing, exercises.collect());
+    let boot_fn = lab.boots(machine().cpus(cpus).cpu(cpu));
+    let mut plan =
+        Plan::new(format!("adversary_cpus{cpus}{suffix}"), boot_fn, Ending::Closing, exercises.collect());
     plan.weight = cpus as usize;
     plan
 }

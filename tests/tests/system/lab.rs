@@ -15,12 +15,24 @@ const MANIFEST: &str = "boot/test.toml";
 type Built = Result<(Arc<Workspace>, Arc<System>), String>;
 
 /// Builds the system when the first boot needs it, and once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lab {
+    manifest: &'static str,
     built: OnceLock<Built>,
 }
 
+impl Default for Lab {
+    fn default() -> Self {
+        Self::of(MANIFEST)
+    }
+}
+
 impl Lab {
+    /// The system of this manifest.
+    pub(crate) const fn of(manifest: &'static str) -> Self {
+        Self { manifest, built: OnceLock::new() }
+    }
+
     /// The workspace and the system.
     ///
     /// # Errors
@@ -28,7 +40,8 @@ impl Lab {
     pub(crate) fn built(&self) -> Result<(Arc<Workspace>, Arc<System>)> {
         let build = || -> Result<_> {
             let workspace = Workspace::find()?;
-            let system = System::build(&workspace, &workspace.root().join(MANIFEST)).context(MANIFEST)?;
+            let system = System::build(&workspace, &workspace.root().join(self.manifest));
+            let system = system.context(self.manifest)?;
             Ok((Arc::new(workspace), Arc::new(system)))
         };
         self.built
@@ -43,6 +56,15 @@ impl Lab {
         Box::new(move || {
             let (workspace, system) = lab.built()?;
             qemu::boots(workspace, system, machine.clone())()
+        })
+    }
+
+    /// What boots the system of another manifest on `machine`; it is built at its first boot.
+    pub(crate) fn boots_manifest(&self, manifest: &'static str, machine: Machine) -> BootFn {
+        Box::new(move || {
+            let workspace = Workspace::find()?;
+            let system = System::build(&workspace, &workspace.root().join(manifest)).context(manifest)?;
+            qemu::boots(Arc::new(workspace), Arc::new(system), machine.clone())()
         })
     }
 

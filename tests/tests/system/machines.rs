@@ -9,7 +9,7 @@ use libpks::abi::inspect::Isolation;
 use tests::matrix::Configuration;
 use tests::plan::{Ending, Exercise, Plan};
 
-use Cpu::{MaxWithoutPks, Pks, Qemu64};
+use Cpu::{NoKeys, Pks, Pku, Qemu64};
 use Loader::{Direct, Limine as LimineBios, LimineUefi};
 use Part::{Full, Slice};
 
@@ -33,10 +33,22 @@ pub(crate) enum Part {
 enum Cpu {
     /// `max`: all that QEMU can emulate.
     Pks,
-    /// `max` without protection keys for supervisor pages.
-    MaxWithoutPks,
+    /// `max` with protection keys for user pages alone.
+    Pku,
+    /// `max` without protection keys.
+    NoKeys,
     /// The oldest that the kernel runs on. It has no LA57 either.
     Qemu64,
+}
+
+impl Cpu {
+    const fn isolation(self) -> Isolation {
+        match self {
+            Pks => Isolation::Pks,
+            Pku => Isolation::Pku,
+            NoKeys | Qemu64 => Isolation::None,
+        }
+    }
 }
 
 /// One configuration.
@@ -48,36 +60,48 @@ const PC: Chipset = Chipset::I440Fx;
 
 /// In whose run, loader, machine type, page-table levels, CPUs, memory in MiB, CPU model.
 ///
-/// The 24 of {loader} x {levels} x {1, 4 CPUs} x {PKS, no PKS} on Q35, then what else there is. In the slice each value
+/// The 36 of {loader} x {levels} x {1, 4 CPUs} x {PKS, PKU, no keys} on Q35, then what else there is. In the slice each value
 /// meets each other value, also when the rows of Limine cannot run.
-const ROWS: [Row; 30] = [
+const ROWS: [Row; 42] = [
     Row(Slice, Direct, Q35, 4, 1, 128, Pks),
     Row(Slice, Direct, Q35, 5, 1, 4096, Pks),
     Row(Slice, Direct, Q35, 4, 4, 4096, Pks),
     Row(Full, Direct, Q35, 5, 4, 4096, Pks),
-    Row(Full, Direct, Q35, 4, 1, 64, MaxWithoutPks),
-    Row(Full, Direct, Q35, 5, 1, 4096, MaxWithoutPks),
-    Row(Full, Direct, Q35, 4, 4, 4096, MaxWithoutPks),
-    Row(Slice, Direct, Q35, 5, 4, 64, MaxWithoutPks),
-    Row(Full, LimineBios, Q35, 4, 1, 64, Pks),
+    Row(Full, Direct, Q35, 4, 1, 96, NoKeys),
+    Row(Full, Direct, Q35, 5, 1, 4096, NoKeys),
+    Row(Full, Direct, Q35, 4, 4, 4096, NoKeys),
+    Row(Slice, Direct, Q35, 5, 4, 96, NoKeys),
+    Row(Full, LimineBios, Q35, 4, 1, 96, Pks),
     Row(Slice, LimineBios, Q35, 5, 1, 128, Pks),
     Row(Full, LimineBios, Q35, 4, 4, 128, Pks),
     Row(Full, LimineBios, Q35, 5, 4, 4096, Pks),
-    Row(Full, LimineBios, Q35, 4, 1, 4096, MaxWithoutPks),
-    Row(Full, LimineBios, Q35, 5, 1, 64, MaxWithoutPks),
-    Row(Slice, LimineBios, Q35, 4, 4, 128, MaxWithoutPks),
-    Row(Full, LimineBios, Q35, 5, 4, 128, MaxWithoutPks),
+    Row(Full, LimineBios, Q35, 4, 1, 4096, NoKeys),
+    Row(Full, LimineBios, Q35, 5, 1, 96, NoKeys),
+    Row(Slice, LimineBios, Q35, 4, 4, 128, NoKeys),
+    Row(Full, LimineBios, Q35, 5, 4, 128, NoKeys),
     Row(Full, LimineUefi, Q35, 4, 1, 128, Pks),
     Row(Full, LimineUefi, Q35, 5, 1, 4096, Pks),
     Row(Full, LimineUefi, Q35, 4, 4, 128, Pks),
     Row(Slice, LimineUefi, Q35, 5, 4, 4096, Pks),
-    Row(Slice, LimineUefi, Q35, 4, 1, 128, MaxWithoutPks),
-    Row(Full, LimineUefi, Q35, 5, 1, 128, MaxWithoutPks),
-    Row(Full, LimineUefi, Q35, 4, 4, 4096, MaxWithoutPks),
-    Row(Full, LimineUefi, Q35, 5, 4, 128, MaxWithoutPks),
+    Row(Slice, LimineUefi, Q35, 4, 1, 128, NoKeys),
+    Row(Full, LimineUefi, Q35, 5, 1, 128, NoKeys),
+    Row(Full, LimineUefi, Q35, 4, 4, 4096, NoKeys),
+    Row(Full, LimineUefi, Q35, 5, 4, 128, NoKeys),
+    Row(Slice, Direct, Q35, 4, 1, 128, Pku),
+    Row(Full, Direct, Q35, 5, 1, 4096, Pku),
+    Row(Full, Direct, Q35, 4, 4, 4096, Pku),
+    Row(Slice, Direct, Q35, 5, 4, 96, Pku),
+    Row(Full, LimineBios, Q35, 4, 1, 128, Pku),
+    Row(Full, LimineBios, Q35, 5, 1, 96, Pku),
+    Row(Full, LimineBios, Q35, 4, 4, 4096, Pku),
+    Row(Slice, LimineBios, Q35, 5, 4, 128, Pku),
+    Row(Slice, LimineUefi, Q35, 4, 1, 4096, Pku),
+    Row(Full, LimineUefi, Q35, 5, 1, 128, Pku),
+    Row(Full, LimineUefi, Q35, 4, 4, 128, Pku),
+    Row(Full, LimineUefi, Q35, 5, 4, 128, Pku),
     Row(Slice, Direct, Q35, 4, 1, 128, Qemu64),
     Row(Full, Direct, Q35, 5, 4, 128, Pks),
-    Row(Full, Direct, Q35, 5, 2, 64, Pks),
+    Row(Full, Direct, Q35, 5, 2, 96, Pks),
     Row(Full, Direct, Q35, 4, 8, 128, Pks),
     Row(Full, Direct, PC, 4, 2, 4096, Pks),
     Row(Full, LimineBios, PC, 5, 2, 128, Pks),
@@ -101,8 +125,9 @@ impl Row {
         };
         let (cpu, cpu_suffix) = match cpu {
             Pks => ("max", ""),
-            MaxWithoutPks => ("max,-pks", "_no_pks"),
-            Qemu64 => ("qemu64", "_no_pks_qemu64"),
+            Pku => ("max,-pks", "_pku"),
+            NoKeys => ("max,-pks,-pku", "_no_keys"),
+            Qemu64 => ("qemu64", "_no_keys_qemu64"),
         };
         Configuration {
             name: format!("{loader}{chipset}cpus{cpus}_paging{levels}_mem{memory}{cpu_suffix}"),
@@ -110,7 +135,7 @@ impl Row {
             levels,
             cpus,
             memory_mib,
-            keys: self.6 == Pks,
+            isolation: self.6.isolation(),
             cpu: cpu.to_owned(),
         }
     }
@@ -125,8 +150,7 @@ pub(crate) fn plans(lab: &Arc<Lab>, part: Part) -> (Vec<(Configuration, Plan)>, 
 
 fn plan(lab: &Arc<Lab>, row: Row) -> Plan {
     let Row(_, loader, chipset, levels, cpus, memory_mib, _) = row;
-    let Configuration { name, keys, cpu, .. } = row.configuration();
-    let isolation = if keys { Isolation::Pks } else { Isolation::None };
+    let Configuration { name, isolation, cpu, .. } = row.configuration();
     let paging = if levels == 5 { Paging::Five } else { Paging::Four };
     let machine =
         Machine::new(loader).chipset(chipset).cpus(cpus).paging(paging).memory_mib(memory_mib).cpu(cpu);
@@ -136,7 +160,7 @@ fn plan(lab: &Arc<Lab>, row: Row) -> Plan {
     exercises.extend([scenarios::unknown_scenario(), scenarios::garbage()]);
     let mut plan = Plan::new(name, lab.boots(machine), Ending::Closing, exercises);
     plan.weight = cpus as usize;
-    plan.may_skip = !keys;
+    plan.may_skip = !isolation.has_keys();
     plan.ignored = missing(loader);
     if loader == LimineUefi {
         plan.ready_limit = Some(READY_UEFI);
@@ -156,35 +180,42 @@ fn missing(loader: Loader) -> Option<String> {
     no_firmware.then(|| "no UEFI firmware here (Debian package ovmf)".into())
 }
 
-/// Whether the table has what it says: all 24, and in the slice each value with each other one, also without Limine.
+/// Whether the table has what it says: all 36, and in the slice each value with each other one, also without Limine.
 ///
 /// # Errors
 /// What is missing.
 pub(crate) fn table_is_complete() -> Result<(), String> {
-    let (loaders, levels, cpus, keys) = ([Direct, LimineBios, LimineUefi], [4, 5], [1, 4], [true, false]);
+    let (loaders, levels, cpus, keys) =
+        ([Direct, LimineBios, LimineUefi], [4, 5], [1, 4], [Pks, Pku, NoKeys]);
     let has = |find: &dyn Fn(&Row) -> bool, what: String| match ROWS.iter().any(find) {
         true => Ok(()),
         false => Err(format!("no row for {what}")),
     };
     for loader in loaders {
-        for (level, cpu, pks) in product(levels, cpus, keys) {
-            let same = |r: &Row| (r.1, r.3, r.4, r.6 == Pks) == (loader, level, cpu, pks) && r.6 != Qemu64;
-            has(&same, format!("{loader}, {level} levels, {cpu} CPUs, PKS {pks}"))?;
+        for (level, cpu, keys) in product(levels, cpus, keys) {
+            let same = |r: &Row| (r.1, r.3, r.4, r.6) == (loader, level, cpu, keys);
+            has(&same, format!("{loader}, {level} levels, {cpu} CPUs, {keys:?}"))?;
             // Pairs within the slice; with the loader among the values, and within the direct loader's rows.
             let slice = |r: &Row, a: bool, b: bool| r.0 == Slice && a && b;
             has(&|r| slice(r, r.1 == loader, r.3 == level), format!("{loader} with {level} in the slice"))?;
             has(&|r| slice(r, r.1 == loader, r.4 == cpu), format!("{loader} with {cpu} CPUs in the slice"))?;
             has(
-                &|r| slice(r, r.1 == loader, (r.6 == Pks) == pks),
-                format!("{loader}, PKS {pks} in the slice"),
+                &|r| slice(r, r.1 == loader, r.6.isolation() == keys.isolation()),
+                format!("{loader}, {keys:?} in the slice"),
             )?;
             let direct = |r: &Row, a: bool, b: bool| slice(r, a, b) && r.1 == Direct;
             has(&|r| direct(r, r.3 == level, r.4 == cpu), format!("{level} with {cpu} CPUs, direct"))?;
-            has(&|r| direct(r, r.3 == level, (r.6 == Pks) == pks), format!("{level}, PKS {pks}, direct"))?;
-            has(&|r| direct(r, r.4 == cpu, (r.6 == Pks) == pks), format!("{cpu} CPUs, PKS {pks}, direct"))?;
+            has(
+                &|r| direct(r, r.3 == level, r.6.isolation() == keys.isolation()),
+                format!("{level}, {keys:?}, direct"),
+            )?;
+            has(
+                &|r| direct(r, r.4 == cpu, r.6.isolation() == keys.isolation()),
+                format!("{cpu} CPUs, {keys:?}, direct"),
+            )?;
         }
     }
-    for memory in [64, 128, 4096] {
+    for memory in [96, 128, 4096] {
         has(&|r| r.5 == memory, format!("{memory} MiB"))?;
     }
     for more in [2, 8] {
@@ -198,6 +229,6 @@ pub(crate) fn table_is_complete() -> Result<(), String> {
     }
 }
 
-fn product<A: Copy, B: Copy, C: Copy>(a: [A; 2], b: [B; 2], c: [C; 2]) -> impl Iterator<Item = (A, B, C)> {
+fn product<A: Copy, B: Copy, C: Copy>(a: [A; 2], b: [B; 2], c: [C; 3]) -> impl Iterator<Item = (A, B, C)> {
     a.into_iter().flat_map(move |a| b.into_iter().flat_map(move |b| c.into_iter().map(move |c| (a, b, c))))
 }

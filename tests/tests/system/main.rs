@@ -5,12 +5,15 @@
 #![forbid(unsafe_code)]
 
 mod dialogues;
+mod endurance;
+mod fuzz;
 mod hostile;
 mod lab;
 mod machines;
 mod results;
 mod scenarios;
 mod stress;
+mod supervision;
 mod translations;
 
 use std::cmp::Reverse;
@@ -36,8 +39,11 @@ fn main() -> ExitCode {
     let (rows, left_out) = machines::plans(&lab, part);
     let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
     plans.extend(dialogues::plans(&lab));
-    plans.extend(hostile::plans(&lab));
+    plans.extend(hostile::plans(&lab, matches!(part, Part::Full)));
+    plans.extend(endurance::plans(&lab, matches!(part, Part::Full)));
+    plans.extend(supervision::plans(&lab, matches!(part, Part::Full)));
     plans.extend(stress::plans(&lab));
+    plans.extend(fuzz::plans(matches!(part, Part::Full)));
     plans.extend(translations::plans(&lab, matches!(part, Part::Full)));
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
     let cores = args.test_threads.unwrap_or(cores);

@@ -70,7 +70,8 @@ impl Results {
                 Fate::Chosen { wanted, whole } => {
                     let mut tally = Tally::default();
                     tally.add_session(&board.session(&configuration.name), &wanted, scenarios::is_scenario);
-                    let due = if configuration.keys { 0 } else { scenarios::that_need_keys() };
+                    let due =
+                        if configuration.isolation.has_keys() { 0 } else { scenarios::that_need_keys() };
                     Outcome::Ran { tally, due_skips: whole.then_some(due) }
                 }
             };

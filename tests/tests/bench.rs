@@ -1,0 +1,16 @@
+//! No row of the bench may get worse than what was last accepted. The counts are exact, so this is no matter of luck.
+#![forbid(unsafe_code)]
+
+use anyhow::{Result, ensure};
+use image::workspace::Workspace;
+use tests::bench;
+
+#[test]
+fn no_row_is_worse_than_accepted() -> Result<()> {
+    let workspace = Workspace::find()?;
+    let rows = bench::run(&workspace)?;
+    let worse = bench::accepted(&workspace)?.worse(&rows)?;
+    let worse: Vec<_> = worse.iter().map(ToString::to_string).collect();
+    ensure!(worse.is_empty(), "{}\n(`just bench accept=\"REASON\"` accepts them)", worse.join("\n"));
+    Ok(())
+}
