@@ -22,6 +22,10 @@ iso *ARGS:
 run *ARGS:
     @{{ image }} run "$@"
 
+# Boot a system with an adversary, whose shell shows all attacks and what stops each; words as for `run`
+demo *ARGS:
+    @{{ image }} run --manifest boot/demo.toml "cmd=attack all; poweroff" "$@"
+
 # Run the host's tests, then the system in QEMU; FILTER selects by name
 test *FILTER:
     #!/usr/bin/env bash
@@ -63,17 +67,21 @@ test-all:
 mutants *FILTER:
     @cargo run --quiet --package tests --bin mutants -- "$@"
 
+# Count instructions, writes of PKRS and more of each operation, in a table and in target/bench.json: accept=REASON trace=ROW
+bench *ARGS:
+    @cargo run --quiet --package tests --bin bench -- "$@"
+
 # Check format and lints, for the host and for the machine itself
 check:
     cargo fmt --all --check
     cargo clippy --all-targets -- -D warnings
     cargo clippy --target x86_64-unknown-none --package kernel -- -D warnings
     cargo clippy --target x86_64-unknown-none --package direct -- -D warnings
-    cargo clippy --target x86_64-unknown-none --workspace --exclude kernel --exclude direct --exclude image --exclude tests -- -D warnings
+    cargo clippy --target x86_64-unknown-none --workspace --exclude kernel --exclude direct --exclude image --exclude tests --exclude counter --exclude fuzz -- -D warnings
 
-# Write docs/scenarios.md anew from the test servers' own tables, and docs/mutants.md from the mutants
+# Write the pages docs/scenarios.md, docs/attacks.md, docs/mutants.md anew from the tables that they show
 docs:
-    @UPDATE_DOCS=1 cargo test --quiet --package image --test scenarios
+    @UPDATE_DOCS=1 cargo test --quiet --package image --test scenarios --test attacks
     @UPDATE_DOCS=1 cargo test --quiet --package tests --lib mutants::page
 
 # Debug with gdb, symbols of kernel and servers loaded; words as for `run`, gdb's own after `--`
@@ -108,3 +116,7 @@ miri *FILTER:
 # Random steps against the reference model, for as long as said: minutes=60 cpus=4 seed= (docs/testing-in-depth.md)
 soak *ARGS:
     @cargo run --quiet --package tests --bin soak -- "$@"
+
+# Fuzz what reads bytes of others, then the kernel's entries: `just fuzz 60` a minute each, `just fuzz 5 elf guest` those; `just fuzz keep` renews tests/fuzz/corpus
+fuzz *ARGS:
+    @cargo run --quiet --package tests --bin fuzz -- "$@"
