@@ -81,5 +81,8 @@ fn perform(options: &Options) -> Result<bool> {
     for (name, why) in &unsound {
         println!("{name} fails on the sound tree: {why}");
     }
-    Ok(runner::run(&judge, &chosen, &unsound)?.is_good())
+    // For a single one a second copy would only have to be built.
+    let colleague = if chosen.len() > 1 { Some(judge.colleague()?) } else { None };
+    let judges: Vec<Judge> = [Some(judge), colleague].into_iter().flatten().collect();
+    Ok(runner::run(&judges, &chosen, &unsound)?.is_good())
 }

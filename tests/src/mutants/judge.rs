@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,10 +42,12 @@ pub struct Judge {
     copy: Workspace,
     folder: PathBuf,
     /// Harnesses of the sound tree.
-    harnesses: HashMap<Harness, PathBuf>,
+    harnesses: Arc<HashMap<Harness, PathBuf>>,
     told_to_end: Arc<AtomicBool>,
+    /// Guests of two judges at a time would wait for the host, and for nothing else some would run into their limits.
+    turn: Arc<Mutex<()>>,
     /// Nobody else works in the folder while this is open.
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl Judge {
@@ -64,15 +66,39 @@ impl Judge {
         fs::create_dir_all(&tree)?;
         super::tree::copy(sound.root(), &tree).context("copying the tree")?;
         let copy = Workspace::at(&tree)?.with_target(folder.join("target"));
-        let mut judge = Self { sound, copy, folder, harnesses: HashMap::new(), told_to_end, _lock: lock };
-        let built = judge.cargo_test(&judge.sound, "tests", None)?;
-        for (harness, file) in built {
+        let (turn, lock) = (Arc::default(), Arc::new(lock));
+        let mut judge = Self { sound, copy, folder, harnesses: Arc::default(), told_to_end, turn, lock };
+        let mut harnesses = HashMap::new();
+        for (harness, file) in judge.cargo_test(&judge.sound, "tests", None)? {
             // Somebody may build the sound tree again meanwhile.
             let own = judge.folder.join("harnesses").join(&harness.target);
             fs::copy(&file, &own).with_context(|| file.display().to_string())?;
-            judge.harnesses.insert(harness, own);
+            harnesses.insert(harness, own);
         }
+        judge.harnesses = Arc::new(harnesses);
         Ok(judge)
+    }
+
+    /// A second judge with a copy of its own, who builds while this one tests and the other way round.
+    ///
+    /// # Errors
+    /// The tree cannot be copied.
+    pub fn colleague(&self) -> Result<Self> {
+        let folder = self.folder.join("colleague");
+        let tree = folder.join("tree");
+        for folder in [&tree, &folder.join("logs")] {
+            fs::create_dir_all(folder)?;
+        }
+        super::tree::copy(self.sound.root(), &tree).context("copying the tree")?;
+        Ok(Self {
+            sound: self.sound.clone(),
+            copy: Workspace::at(&tree)?.with_target(folder.join("target")),
+            folder,
+            harnesses: Arc::clone(&self.harnesses),
+            told_to_end: Arc::clone(&self.told_to_end),
+            turn: Arc::clone(&self.turn),
+            lock: Arc::clone(&self.lock),
+        })
     }
 
     /// The copy's root.
@@ -89,7 +115,7 @@ impl Judge {
         let mut missing: BTreeSet<TestName> = names.into_iter().filter(|name| name.harness.boots()).collect();
         let log = self.folder.join("logs/list.log");
         fs::write(&log, "")?;
-        for (harness, file) in &self.harnesses {
+        for (harness, file) in self.harnesses.iter() {
             let (_, said) = self.execute(Command::new(file).arg("--list"), &log)?;
             let there: BTreeSet<&str> = said.lines().filter_map(|line| line.strip_suffix(": test")).collect();
             missing.retain(|name| name.harness != *harness || !there.contains(name.name.as_str()));
@@ -135,6 +161,7 @@ impl Judge {
         let log = self.folder.join("logs").join(format!("{log}.log"));
         fs::write(&log, "")?;
         let mut verdicts = Verdicts::new();
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         for (harness, names) in groups {
             let file = harnesses.get(harness).with_context(|| format!("there is no test {harness}"))?;
             let mut command = Command::new(file);

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -178,21 +181,33 @@ fn outcome(mutant: &Mutant, verdicts: &Verdicts) -> Outcome {
     }
 }
 
-/// Carries out all of these, with a line for each and one at the end.
+/// Carries out all of these, each judge one at a time, with a line for each and one at the end.
 ///
 /// # Errors
-/// As [`carry_out`].
-pub fn run(judge: &Judge, mutants: &[Mutant], unsound: &BTreeMap<TestName, String>) -> Result<Summary> {
+/// As [`carry_out`]; the first of all judges'.
+pub fn run(judges: &[Judge], mutants: &[Mutant], unsound: &BTreeMap<TestName, String>) -> Result<Summary> {
     let begun = Instant::now();
-    let mut summary = Summary::default();
-    for mutant in mutants {
-        let since = Instant::now();
-        let outcome = carry_out(judge, mutant, unsound)?;
-        summary.count(&outcome);
-        println!("{}: {outcome} [{} s]", mutant.name, seconds(since.elapsed()));
-    }
+    let (left, summary) = (Mutex::new(mutants.iter()), Mutex::new(Summary::default()));
+    let work = |judge: &Judge| -> Result<()> {
+        while let Some(mutant) = lock(&left).next() {
+            let since = Instant::now();
+            let outcome = carry_out(judge, mutant, unsound)?;
+            lock(&summary).count(&outcome);
+            println!("{}: {outcome} [{} s]", mutant.name, seconds(since.elapsed()));
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = judges.iter().map(|judge| scope.spawn(|| work(judge))).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    let summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("\n{summary}, in {} min", begun.elapsed().as_secs().div_ceil(60));
     Ok(summary)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn seconds(duration: Duration) -> u64 {
