@@ -20,7 +20,7 @@ pub use running::Stop;
 pub use symbols::{function, symbol};
 
 /// What the stub may take for an answer to anything but "continue".
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A connection to the stub. The guest is stopped, or runs after [`GdbStub::resume`].
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use crate::plan::{End, Running, compare_closing};
 use crate::qemu;
 
 /// What an exchange over the test link may take, the guest being stopped again and again.
-pub const PATIENT: Duration = Duration::from_secs(60);
+pub const PATIENT: Duration = Duration::from_secs(120);
 /// What the guest may take to get to an instruction that it executes all the time.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 /// Instructions of one way in or out at most.
 pub const LONGEST_WAY: usize = 200;
 

@@ -138,16 +138,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan for a machine that is ready within 30 s, ends within 15 s, keeps one core busy and skips nothing.
+    /// A plan for a machine that is ready within 90 s, ends within 45 s, keeps one core busy and skips nothing.
     #[must_use]
     pub fn new(name: impl Into<String>, boot_fn: BootFn, ending: Ending, exercises: Vec<Exercise>) -> Self {
         Self {
             name: name.into(),
             boot_fn,
-            ready_limit: Some(Duration::from_secs(30)),
+            ready_limit: Some(Duration::from_secs(90)),
             exercises,
             ending,
-            end_limit: Duration::from_secs(15),
+            end_limit: Duration::from_secs(45),
             weight: 1,
             may_skip: false,
             ignored: None,

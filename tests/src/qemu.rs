@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::plan::{BootFn, End, Process, Running};
 
 /// QEMU connects its serial ports before it says anything else, so this is generous.
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// What boots `system` on `machine`, with its serial ports connected to the harness.
 #[must_use]

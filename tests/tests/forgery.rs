@@ -43,7 +43,7 @@ impl Scene {
         guest.gdb.resume()?;
         let worker = thread::spawn(move || {
             let request = Request::Crime { name: name("jump_past_gates") };
-            let consequence = match running.link.ask(&request, Duration::from_secs(30)) {
+            let consequence = match running.link.ask(&request, Duration::from_secs(90)) {
                 Ok(Reply::Crime(consequence)) => Ok(consequence),
                 Ok(other) => Err(anyhow!("not a consequence: {other:?}")),
                 Err(failure) => Err(failure.into()),
@@ -89,6 +89,13 @@ impl Scene {
             Consequence::Ended(report) if report.kind == FaultKind::GateAbuse => close(running),
             other => bail!("not gate abuse: {other:?}"),
         }
+    }
+
+    /// Ends the machine where it stands: what was to be seen has been seen.
+    fn leave(mut self) -> Result<()> {
+        // The answer is that there is nobody any more.
+        let _ = self.guest.gdb.monitor("quit");
+        self.worker.join().map(drop).map_err(|_| anyhow!("the worker panicked"))
     }
 
     fn info(&mut self, register: &str, digits: usize) -> Result<u64> {
@@ -142,7 +149,7 @@ fn flags_of_a_domain_are_masked() -> Result<()> {
     ensure!(scene.guest.gdb.run_to(here, SOON)?, "the adversary does not go on");
     let after = scene.info("RFL", 8)?;
     ensure!(after & !FREE_FLAGS == 0x202 && after & 1 == 1, "the flags are {after:#x}");
-    Ok(())
+    scene.leave()
 }
 
 /// What a trap and the way out put into their slots is gone before another domain can read it.
@@ -173,5 +180,5 @@ fn slots_are_scrubbed() -> Result<()> {
         let left = scene.guest.gdb.read_word(SLOT_5 - below)?;
         ensure!(left == 0, "slot 5 still has {left:#x} at -{below}");
     }
-    Ok(())
+    scene.leave()
 }

@@ -17,7 +17,7 @@ use crate::act::{self, After, Registers, STACK, leap, own_slot, read, slot_tops,
 use crate::{Case, Loot, Means, Outcome, all_refused, unless};
 
 /// How long a thread may take to get on.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(25);
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
 const ROUNDS: usize = 3;
 const PAGES: u64 = 24;

@@ -24,7 +24,7 @@ use libpks::proto::ipc_test::SERVER;
 use libpks::proto::pks_test::checks::{Run, Stop};
 
 /// How long anything may take, three other CPUs being emulated beside.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 /// How long one looks whether something does not happen.
 pub(crate) const WHILE: Duration = Duration::from_millis(30);
 pub(crate) const STACK: u64 = 64 * 1024;

@@ -24,7 +24,7 @@ pub(crate) const STEP: u64 = 4;
 
 const STACK: u64 = 32 * 1024;
 /// How long a subject may take for a step, three other CPUs being emulated beside it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
 /// A thread under test. Dropping it kills it.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ pub(crate) const OTHER: usize = 1;
 /// slow host can hide that at one instruction, never make a right kernel fail.
 pub(crate) const WATCHED: Duration = Duration::from_millis(8);
 /// How long the other side may take to a position. It is there in microseconds, or not on its way this time; the
-/// guest's own patience (10 s) must not run out meanwhile.
+/// guest's own patience (25 s) must not run out meanwhile.
 pub(crate) const ARRIVES: Duration = Duration::from_millis(500);
 /// What a step may take. The CPU is halted if it takes longer.
 pub(crate) const STEP: Duration = Duration::from_millis(500);

@@ -16,9 +16,9 @@ use crate::lab::Lab;
 
 /// What the shell says when it is ready.
 pub(crate) const PROMPT: &str = "pks> ";
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 /// What it may take until the shell is there.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(90);
 /// What the show may take.
 const SHOW: Duration = Duration::from_secs(240);
 

@@ -20,7 +20,7 @@ const ROUNDS: usize = 60;
 /// How many more places the tables may have in the end: fewer than the deaths of the shortest run.
 const SLACK: u32 = 8;
 /// What a batch may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 /// Deaths of each kind in every run, and with all configurations.
 const SLICE: u32 = 25;
 const FULL: u32 = 1000;

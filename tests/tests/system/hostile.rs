@@ -17,9 +17,9 @@ use crate::lab::Lab;
 use crate::scenarios::{self, EXCHANGE, live_domains};
 
 /// What it may take until the console says what is wrong.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 /// What a crime may take, the adversary's restart included.
-const CRIME: Duration = Duration::from_secs(60);
+const CRIME: Duration = Duration::from_secs(120);
 
 /// The server whose module is spoilt. The rest must go on without it.
 const VICTIM: &str = "pks_test";

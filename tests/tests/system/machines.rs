@@ -17,7 +17,7 @@ use crate::lab::Lab;
 use crate::scenarios;
 
 /// What a boot may take with UEFI firmware, which is slow under emulation.
-const READY_UEFI: Duration = Duration::from_secs(90);
+const READY_UEFI: Duration = Duration::from_secs(180);
 
 /// Which run a configuration belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

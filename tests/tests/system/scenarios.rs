@@ -11,7 +11,7 @@ use tests::failure::{Failure, check};
 use tests::plan::{Exercise, Running};
 
 /// What one exchange may take, the guest being busy with three others on a slow host.
-pub(crate) const EXCHANGE: Duration = Duration::from_secs(10);
+pub(crate) const EXCHANGE: Duration = Duration::from_secs(30);
 /// What a scenario may take.
 const SCENARIO: Duration = Duration::from_secs(60);
 

@@ -22,7 +22,7 @@ use crate::scenarios::{EXCHANGE, live_domains};
 /// The server that ends while its supervisor does.
 const VICTIM: &str = adversary::SERVER;
 /// How long it may take until all is well again.
-const WELL: Duration = Duration::from_secs(20);
+const WELL: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 /// Deaths of `init` in a row in every run, and with all configurations.
 const SLICE: usize = 8;

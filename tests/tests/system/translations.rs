@@ -24,7 +24,7 @@ use crate::scenarios;
 /// The kernel's feature.
 const FEATURE: &str = "log-translations";
 /// What a restart may take.
-const RESTART: Duration = Duration::from_secs(30);
+const RESTART: Duration = Duration::from_secs(90);
 /// What changes mappings most: keys that are freed and handed out, regions that change their key, domains that end, the
 /// vault.
 const SCENARIOS: &[&str] = &[

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 /// How long the adversary may take until it answers again, and how long until a fault behind a reply is there.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(25);
 const LOOK: Duration = Duration::from_millis(5);
 /// How often somebody must be missing to count as harmed.
 const LOOKS: u32 = 5;

@@ -8,9 +8,9 @@ use crate::proto::Protocol;
 use crate::rt::{CallError, Client, Inspect, Instant, time};
 
 /// How long the supervisor may take to start the server again after the crash.
-const RESTART: Duration = Duration::from_secs(10);
+const RESTART: Duration = Duration::from_secs(30);
 /// How long a server may take to accept a request. One that was stopped never does.
-pub const ACCEPTED_WITHIN: Duration = Duration::from_secs(5);
+pub const ACCEPTED_WITHIN: Duration = Duration::from_secs(20);
 /// How often it is looked whether the server answers again.
 const LOOK: Duration = Duration::from_millis(20);
 
