@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use image::qemu::{Guest, Machine, Serial, Verdict};
+use image::qemu::{Accelerator, Guest, Icount, Machine, Serial, Verdict};
 use image::system::System;
 use image::workspace::Workspace;
 
@@ -15,6 +15,10 @@ use crate::plan::{BootFn, End, Process, Running};
 
 /// QEMU connects its serial ports before it says anything else, so this is generous.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+
+/// With one CPU, time is instructions: 64 ns each, a slow CPU's, and a busy host makes no limit of the guest's run out. Idle
+/// time is the host's, so that the guest can wait for what it is told.
+const STEADY: Icount = Icount { shift: 6, sleep: true };
 
 /// What boots `system` on `machine`, with its serial ports connected to the harness.
 #[must_use]
@@ -26,7 +30,11 @@ fn boot(workspace: &Workspace, system: &System, machine: Machine) -> Result<Runn
     let sockets = tempfile::Builder::new().prefix("portcullis-serial-").tempdir()?;
     let (console, link) = (sockets.path().join("com1"), sockets.path().join("com2"));
     let listeners = (UnixListener::bind(&console)?, UnixListener::bind(&link)?);
-    let machine = machine.serial1(Serial::Connect(console)).serial2(Serial::Connect(link));
+    let mut machine = machine.serial1(Serial::Connect(console)).serial2(Serial::Connect(link));
+    // A debugger stops the guest where it likes, and counting would make it slower.
+    if machine.cpus == 1 && machine.accelerator == Accelerator::Tcg && machine.gdb_port.is_none() {
+        machine = machine.icount(STEADY);
+    }
     let guest = machine.spawn(workspace, system)?;
     let console = accept(&listeners.0).context("QEMU's first serial port")?;
     let link = accept(&listeners.1).context("QEMU's second serial port")?;

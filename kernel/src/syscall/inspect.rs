@@ -92,21 +92,16 @@ impl Kernel {
             Subject::System if index == 0 => self.encoded(asking, none, &self.system_info()),
             Subject::System => Err(Error::NotFound),
             Subject::Domain => {
-                // The idle domain is the kernel's own affair.
-                let domain = self.nth(
-                    self.domains.capacity(),
-                    |n| self.domains.at_number(n).filter(|at| at.number() > 0),
-                    number,
-                )?;
+                // The idle domain, number 0, is the kernel's own affair.
+                let there = |n| self.domains.at_number(n);
+                let domain = (number.max(1)..self.domains.capacity()).find_map(there);
+                let domain = domain.ok_or(Error::NotFound)?;
                 self.encoded(asking, none, &self.domain_info(domain))
             }
             Subject::Thread => {
                 let idle = |at: &Ref<Thread>| self.threads[*at].home.domain.number() == 0;
-                let thread = self.nth(
-                    self.threads.capacity(),
-                    |n| self.threads.at_number(n).filter(|at| !idle(at)),
-                    number,
-                )?;
+                let there = |n| self.threads.at_number(n).filter(|at| !idle(at));
+                let thread = (number..self.threads.capacity()).find_map(there).ok_or(Error::NotFound)?;
                 self.encoded(asking, none, &self.thread_info(thread))
             }
             Subject::Key => {
@@ -126,16 +121,6 @@ impl Kernel {
                 self.encoded(asking, none, &place)
             }
         }
-    }
-
-    /// The object at a position among those that are there.
-    fn nth<T>(
-        &self,
-        capacity: u32,
-        at_fn: impl Fn(u32) -> Option<Ref<T>>,
-        position: u32,
-    ) -> Result<Ref<T>, Error> {
-        (0..capacity).filter_map(at_fn).nth(position as usize).ok_or(Error::NotFound)
     }
 
     fn system_info(&self) -> SystemInfo {

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 pub enum Subject {
     /// [`SystemInfo`]; the index must be 0.
     System = 0,
-    /// [`DomainInfo`] of the domain with this position among the live and dead ones.
+    /// [`DomainInfo`] of the domain, alive or dead, with the least number from the index on.
     Domain = 1,
-    /// [`ThreadInfo`].
+    /// [`ThreadInfo`], by its number likewise.
     Thread = 2,
     /// [`KeyInfo`] of the hardware key with this number.
     Key = 3,

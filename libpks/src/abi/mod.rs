@@ -27,7 +27,7 @@ pub use error::Error;
 pub use syscall::Syscall;
 
 /// The version of this contract. It changes with every incompatible change of anything in [`crate::abi`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A name as the kernel keeps it: at most 32 bytes of UTF-8.
 pub type Name = heapless::String<32>;

@@ -150,6 +150,8 @@ scenarios! {
         "docs/servers.md";
     "notification_bits_and_timeout", false, 8, "bits add up, are taken all at once, are masked by a badge",
         "docs/ipc.md";
+    "domains_told_while_others_go", false, 4, "who asks for all domains hears of each that is there all the while",
+        "docs/servers.md";
     "domain_restart_same_endpoint", false, 4, "clients of an endpoint go on with the next domain that serves it",
         "docs/servers.md";
     "memory_scrubbed_after_restart", false, 3, "memory that comes from a dead domain is zero",

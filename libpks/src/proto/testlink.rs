@@ -15,7 +15,7 @@ use crate::abi::{Error, Name};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes that a message takes at most before it is framed.
 pub const MAX_BYTES: usize = 3072;
 
@@ -52,10 +52,10 @@ pub enum Request {
         /// Its name.
         name: Name,
     },
-    /// The domain at this position: [`Reply::Domain`].
+    /// The domain with the least number that is this or more: [`Reply::Domain`].
     Domain {
-        /// Position, from 0.
-        index: u32,
+        /// Number.
+        from: u32,
     },
     /// The fault report at this position, the newest first: [`Reply::Fault`].
     Fault {

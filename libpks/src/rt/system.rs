@@ -100,23 +100,32 @@ impl Inspect {
         self.ask(Subject::Objects, 0, 0)?.ok_or(Error::NotFound)
     }
 
-    /// The domain at position `index`; `None` past the last. The others do likewise.
+    /// The domain with the least number that is `number` or more; `None` if there is none. So whoever goes on behind the
+    /// last one misses nobody that is there all the while, also when others come and go.
     ///
     /// # Errors
     /// As [`system`](Self::system).
-    pub fn domain(self, index: u64) -> Result<Option<DomainInfo>, Error> {
-        self.ask(Subject::Domain, index, 0)
+    pub fn domain_from(self, number: u64) -> Result<Option<DomainInfo>, Error> {
+        self.ask(Subject::Domain, number, 0)
     }
 
-    /// The thread at position `index`.
+    /// All domains, by their numbers.
     ///
     /// # Errors
-    /// As [`system`](Self::system).
-    pub fn thread(self, index: u64) -> Result<Option<ThreadInfo>, Error> {
-        self.ask(Subject::Thread, index, 0)
+    /// Each item: as [`system`](Self::system).
+    pub fn domains(self) -> impl Iterator<Item = Result<DomainInfo, Error>> {
+        ascending(move |number| self.domain_from(number), |domain| domain.id)
     }
 
-    /// The hardware key with number `index`.
+    /// All threads, by their numbers.
+    ///
+    /// # Errors
+    /// Each item: as [`system`](Self::system).
+    pub fn threads(self) -> impl Iterator<Item = Result<ThreadInfo, Error>> {
+        ascending(move |number| self.ask(Subject::Thread, number, 0), |thread: &ThreadInfo| thread.id)
+    }
+
+    /// The hardware key with number `index`; `None` past the last. The others do likewise.
     ///
     /// # Errors
     /// As [`system`](Self::system).
@@ -172,6 +181,19 @@ impl Inspect {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What `from_fn` finds from 0 on, and from behind the number of each. It ends with the first error.
+fn ascending<T>(
+    from_fn: impl Fn(u64) -> Result<Option<T>, Error>,
+    number_fn: impl Fn(&T) -> u32,
+) -> impl Iterator<Item = Result<T, Error>> {
+    let mut next = Some(0);
+    core::iter::from_fn(move || {
+        let found = from_fn(next.take()?).transpose()?;
+        next = found.as_ref().ok().map(|item| u64::from(number_fn(item)) + 1);
+        Some(found)
+    })
 }
 
 impl BootModule {

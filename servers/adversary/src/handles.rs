@@ -19,7 +19,7 @@ use crate::{Case, Loot, Means, Outcome, all_refused};
 pub(crate) const FIRST_PORT: u16 = 0x2e0;
 const LAST_PORT: u16 = FIRST_PORT + 7;
 /// Places and generations that are guessed.
-const PLACES: u64 = 2048;
+const PLACES: u64 = 512;
 const GENERATIONS: u64 = 8;
 /// How often another object is made until one has the place of the first.
 const TRIES: u32 = 1000;

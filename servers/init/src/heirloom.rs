@@ -10,8 +10,8 @@ use libpks::rt::{AnyCap, Capability, Env, EnvError, Error, Handle, Inspect, Regi
 
 /// Bytes that the ledger takes at most.
 const LEDGER_BYTES: usize = 60 << 10;
-/// The position of `init` among the domains: it is the first that was ever made.
-const OWN_POSITION: u64 = 0;
+/// From this number on `init` is the first domain: it is the first that was ever made.
+const OWN_NUMBER: u64 = 0;
 
 /// Why the ledger cannot be had.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ impl Heirloom {
 
 fn sweep(env: &Env, ledger: Option<&Ledger>) -> Result<(), HeirloomError> {
     let inspect: Inspect = env.capability("inspect")?;
-    let own = inspect.domain(OWN_POSITION)?.ok_or(Error::NotFound)?.id;
+    let own = inspect.domain_from(OWN_NUMBER)?.ok_or(Error::NotFound)?.id;
     let mut held = Vec::new();
     while let Some(info) = inspect.capability(own, held.len() as u64)? {
         held.push(info.handle);

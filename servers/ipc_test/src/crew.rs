@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use libpks::abi::fault::FaultReport;
-use libpks::abi::inspect::{DomainInfo, DomainState};
+use libpks::abi::inspect::{DomainInfo, DomainState, ThreadInfo, ThreadState};
 use libpks::abi::name;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::budget::{Budget, CpuTime, OVERRUN_DEFAULT_NS};
@@ -15,7 +16,7 @@ use libpks::rt::endpoint::Received;
 use libpks::rt::thread::{JoinHandle, spawn};
 use libpks::rt::{
     AnyCap, BootModule, CapRights, Capability, Client, Domain, Endpoint, Env, EnvError, Error, Inspect,
-    Instant, IoPorts, IrqLine, KernelLog, KeyPool, Notification, Offer, Owned, Quota,
+    Instant, IoPorts, IrqLine, KernelLog, KeyPool, Notification, Offer, Owned, Quota, time,
 };
 
 use crate::errand::{Errand, Reply, Request};
@@ -164,8 +165,8 @@ impl Tools {
     }
 
     pub(crate) fn running(&self, name: &str) -> Result<DomainInfo, Error> {
-        for index in 0.. {
-            let domain = self.inspect.domain(index)?.ok_or(Error::NotFound)?;
+        for domain in self.inspect.domains() {
+            let domain = domain?;
             if domain.name == name && domain.state == DomainState::Running {
                 return Ok(domain);
             }
@@ -319,6 +320,21 @@ impl Helper {
         }
     }
 
+    /// The same, and until a thread of this domain does wait there: the next one comes behind it.
+    pub(crate) fn until_first_waits(&self) -> Run {
+        self.until_here()?;
+        let is_ours = |thread: &ThreadInfo| thread.domain == self.means.name && thread.home == SERVER;
+        let end = Instant::after(PATIENCE);
+        while Instant::now() < end {
+            let threads = self.tools.inspect.threads().collect::<Result<Vec<_>, _>>()?;
+            if threads.iter().any(|thread| is_ours(thread) && thread.state == ThreadState::Waiting) {
+                return Ok(());
+            }
+            time::sleep(Duration::from_millis(1))?;
+        }
+        Err(Stop::failed(format_args!("nobody waits in a helper")))
+    }
+
     /// Has a thread wait in the helper.
     pub(crate) fn occupy(&self) -> Run<Pending> {
         let pending = self.send(Request::Wait)?;
@@ -347,6 +363,19 @@ pub(crate) fn outcome(pending: &Pending) -> Result<Result<Reply, Error>, Error> 
 /// Whether a call in a thread is still under way after a while.
 pub(crate) fn still_waits(pending: &Pending) -> bool {
     matches!(pending.thread().join(Some(Instant::after(WHILE))), Err(Error::TimedOut))
+}
+
+/// Which of two calls ends first, once one has, and the other.
+pub(crate) fn sooner<'a>(calls: [&'a Pending; 2]) -> Run<[&'a Pending; 2]> {
+    let end = Instant::after(PATIENCE);
+    while Instant::now() < end {
+        for [call, other] in [calls, [calls[1], calls[0]]] {
+            if !still_waits(call) {
+                return Ok([call, other]);
+            }
+        }
+    }
+    Err(Stop::failed(format_args!("neither of two calls ended")))
 }
 
 /// Waits until a domain has ended, and tells how.

@@ -85,8 +85,8 @@ fn make(judge: &Judge, crime: &Crime) -> (Score, u32, String) {
 fn alive(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
     let inspect: Inspect = env.capability("inspect")?;
     let _ = write!(screen, "alive:");
-    for n in 0.. {
-        let Some(domain) = inspect.domain(n)? else { break };
+    for domain in inspect.domains() {
+        let domain = domain?;
         if domain.state == DomainState::Running {
             let _ = write!(screen, " {}", domain.name);
         }

@@ -34,7 +34,7 @@ fn all<T>(mut get_fn: impl FnMut(u64) -> Result<Option<T>, Error>) -> Result<Vec
 
 pub(crate) fn domains(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
     let inspect = inspect(env)?;
-    let domains = all(|n| inspect.domain(n))?;
+    let domains = inspect.domains().collect::<Result<Vec<_>, _>>()?;
     // What the kernel tells is shown whether or not the supervisor answers.
     let servers = control::servers(env);
     let known = servers.as_deref().unwrap_or_default();
@@ -129,7 +129,7 @@ pub(crate) fn keys(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
 
 pub(crate) fn capabilities(env: &Env, screen: &mut Screen, name: &str) -> Result<(), Trouble> {
     let inspect = inspect(env)?;
-    let domains = all(|n| inspect.domain(n))?;
+    let domains = inspect.domains().collect::<Result<Vec<_>, _>>()?;
     let named = || domains.iter().filter(|domain| domain.name == name);
     let domain = named().find(|domain| domain.state == DomainState::Running).or_else(|| named().next_back());
     let domain = domain.ok_or_else(|| Trouble::UnknownDomain(name.into()))?;
@@ -168,7 +168,8 @@ pub(crate) fn threads(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         ("depth", Right),
         ("PKRS", Left),
     ]);
-    for thread in all(|n| inspect.thread(n))? {
+    for thread in inspect.threads() {
+        let thread = thread?;
         let pkrs = format!("{:#010x} ({})", thread.pkrs, Pkrs::from_raw(thread.pkrs));
         let state = activity(thread.state);
         let (cpu, depth) = (thread.cpu, thread.depth);
@@ -203,7 +204,8 @@ pub(crate) fn memory(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         kib(frames_free)
     );
     let mut table = Table::new([("domain", Left), ("used/KiB", Right), ("quota/KiB", Right), ("base", Left)]);
-    for domain in all(|n| inspect.domain(n))? {
+    for domain in inspect.domains() {
+        let domain = domain?;
         let base = format!("{:#x}", domain.base);
         table.row([&domain.name, &(domain.used_bytes / 1024), &(domain.quota_bytes / 1024), &base]);
     }

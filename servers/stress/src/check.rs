@@ -78,9 +78,8 @@ pub(crate) fn all(stage: &mut Stage) -> Run {
     let threads: Vec<usize> = (0..stage.threads.len()).filter(alive).collect();
     let view = View::of(&stage.model);
     let mut seen = 0;
-    for index in 0.. {
-        let info = stage.tools.inspect.thread(index);
-        let Some(info) = info.map_err(|error| alloc::format!("no thread {index}: {error}"))? else { break };
+    for info in stage.tools.inspect.threads() {
+        let info = info.map_err(|error| alloc::format!("no threads: {error}"))?;
         if let Some(&thread) = threads.iter().find(|&&thread| stage.threads[thread] == info.id) {
             seen += 1;
             let expected = words.thread(stage, &view, thread);

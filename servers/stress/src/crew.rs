@@ -30,12 +30,11 @@ pub struct Tools {
 impl Tools {
     /// The running domain of this name.
     pub(crate) fn domain(&self, name: &str) -> Result<DomainInfo, Error> {
-        let mut index = 0;
-        while let Some(domain) = self.inspect.domain(index)? {
+        for domain in self.inspect.domains() {
+            let domain = domain?;
             if domain.name == name && domain.state == DomainState::Running {
                 return Ok(domain);
             }
-            index += 1;
         }
         Err(Error::NotFound)
     }

@@ -87,8 +87,8 @@ impl Agent {
             Request::Hello => self.ready(),
             Request::List { from } => self.list(*from),
             Request::Run { name } => self.run(name),
-            Request::Domain { index } => {
-                self.inspect.domain(u64::from(*index)).map(Reply::Domain).map_err(Problem::Kernel)
+            Request::Domain { from } => {
+                self.inspect.domain_from(u64::from(*from)).map(Reply::Domain).map_err(Problem::Kernel)
             }
             Request::Fault { index } => {
                 self.inspect.fault(u64::from(*index)).map(Reply::Fault).map_err(Problem::Kernel)
@@ -198,7 +198,7 @@ impl Agent {
     }
 
     fn kill(&self, wanted: &Name) -> Result<Reply, Problem> {
-        let domains = (0..).map_while(|n| self.inspect.domain(n).ok().flatten());
+        let domains = self.inspect.domains().map_while(Result::ok);
         let mut running = domains.filter(|domain| domain.state == DomainState::Running);
         let domain = running.find(|domain| domain.name == *wanted);
         let id = domain.ok_or(Problem::Kernel(Error::NotFound))?.id;

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL, KERNEL_BASE};
 use libpks::pkey::{Pkey, Pkrs, Rights};
 use libpks::proto::testlink::{Reply, Request};
@@ -94,12 +94,15 @@ pub(crate) struct Race {
 
 impl Track {
     pub(crate) fn new(guest: Guest, running: &mut Running) -> Result<Self> {
-        let base = (0..).find_map(|index| match running.link.ask(&Request::Domain { index }, PATIENT) {
-            Ok(Reply::Domain(Some(domain))) if domain.name == SERVER => Some(Ok(domain.base)),
-            Ok(Reply::Domain(Some(_))) => None,
-            other => Some(Err(anyhow!("no {SERVER}: {other:?}"))),
-        });
-        let base = base.context("no domains")?? + libpks::abi::layout::IMAGE_OFFSET;
+        let mut from = 0;
+        let base = loop {
+            match running.link.ask(&Request::Domain { from }, PATIENT)? {
+                Reply::Domain(Some(domain)) if domain.name == SERVER => break domain.base,
+                Reply::Domain(Some(domain)) => from = domain.id + 1,
+                other => bail!("no {SERVER}: {other:?}"),
+            }
+        };
+        let base = base + libpks::abi::layout::IMAGE_OFFSET;
         let system = guest.system();
         let servers = system.servers().iter().zip(system.symbols().iter().skip(1));
         let (_, file) = servers.into_iter().find(|(module, _)| module.name == SERVER).context(SERVER)?;

@@ -80,10 +80,13 @@ fn others_live(running: &mut Running) -> Result<(), Failure> {
 /// The domains that run.
 pub(crate) fn live_domains(running: &mut Running) -> Result<Vec<DomainInfo>, Failure> {
     let mut live = Vec::new();
-    for index in 0.. {
-        match running.link.ask(&Request::Domain { index }, EXCHANGE)? {
-            Reply::Domain(Some(domain)) if domain.state == DomainState::Running => live.push(domain),
-            Reply::Domain(Some(_)) => {}
+    let mut from = 0;
+    loop {
+        match running.link.ask(&Request::Domain { from }, EXCHANGE)? {
+            Reply::Domain(Some(domain)) => {
+                from = domain.id + 1;
+                live.extend((domain.state == DomainState::Running).then_some(domain));
+            }
             Reply::Domain(None) => break,
             other => return Err(Failure::Wrong(format!("not a domain: {other:?}"))),
         }

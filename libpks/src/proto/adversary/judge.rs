@@ -16,8 +16,6 @@ use core::time::Duration;
 /// How long the adversary may take until it answers again, and how long until a fault behind a reply is there.
 const PATIENCE: Duration = Duration::from_secs(25);
 const LOOK: Duration = Duration::from_millis(5);
-/// How often somebody must be missing to count as harmed.
-const LOOKS: u32 = 5;
 /// What lies where crimes against the judge aim.
 const SECRET: u64 = 0x7465_7374_6c69_6e6b;
 /// From the second word on it looks like the end of a chain of frame pointers.
@@ -170,28 +168,16 @@ impl Judge {
 
     /// The other domains that run.
     fn others(&self) -> Result<Vec<DomainInfo>, Error> {
-        let mut domains = Vec::new();
-        while let Some(domain) = self.inspect.domain(domains.len() as u64)? {
-            domains.push(domain);
-        }
+        let mut domains = self.inspect.domains().collect::<Result<Vec<_>, _>>()?;
         domains.retain(|domain| domain.state == DomainState::Running && domain.name != SERVER);
         Ok(domains)
     }
 
     /// Which of the others does not run any more as the domain that it was.
     fn harmed(&self, before: &[DomainInfo]) -> Result<Option<Name>, Error> {
-        let mut missing = None;
-        // Whoever comes or goes meanwhile shifts the list under a reader, so one look is not enough to miss somebody.
-        for _ in 0..LOOKS {
-            let after = self.others()?;
-            let same = |old: &DomainInfo| after.iter().any(|new| (new.id, &new.name) == (old.id, &old.name));
-            missing = before.iter().find(|old| !same(old)).map(|old| old.name.clone());
-            if missing.is_none() {
-                break;
-            }
-            let _ = time::sleep(LOOK);
-        }
-        Ok(missing)
+        let after = self.others()?;
+        let same = |old: &DomainInfo| after.iter().any(|new| (new.id, &new.name) == (old.id, &old.name));
+        Ok(before.iter().find(|old| !same(old)).map(|old| old.name.clone()))
     }
 
     /// Whether the log has got control characters, or what the adversary wrote as if somebody else had.

@@ -44,15 +44,16 @@ impl Books {
     /// As they are.
     pub(crate) fn read(inspect: Inspect) -> Result<Self, Error> {
         let mut domains = Vec::new();
-        while let Some(info) = inspect.domain(domains.len() as u64)? {
+        for info in inspect.domains() {
             let DomainInfo { id, name, state, key, quota_bytes, used_bytes, threads, capabilities, .. } =
-                info;
+                info?;
             // The judge's own heap grows with its notes.
             let used_bytes = if name == SERVER { 0 } else { used_bytes };
             domains.push(Domain { id, name, state, key, quota_bytes, used_bytes, threads, capabilities });
         }
         let mut threads = 0;
-        while inspect.thread(threads)?.is_some() {
+        for thread in inspect.threads() {
+            thread?;
             threads += 1;
         }
         Ok(Self { keys_free: inspect.system()?.keys_free, threads, domains })

@@ -7,6 +7,7 @@ use libpks::rt::{Endpoint, Error, Instant};
 use crate::client::{Asker, PEER_DIED, Until, Wish};
 use crate::crew::{Helper, Means, PATIENCE, Tools, end_of, outcome, still_waits};
 use crate::errand::{Reply, Request};
+use crate::scenarios::time::rested;
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
 type Seen = &'static str;
@@ -14,6 +15,9 @@ type Seen = &'static str;
 const MS: u64 = 1_000_000;
 /// What a call may take beyond the client's budget here.
 const OVERRUN_NS: u64 = 200 * MS;
+
+/// What the last server toils: time enough for this domain to end the one before it, also on a slow CPU.
+const TOIL_MS: u64 = 1000;
 
 /// The end of a helper must be one by hanging.
 fn hung(helper: &Helper) -> Run<FaultReport> {
@@ -52,13 +56,14 @@ pub(super) fn server(tools: &Tools, checks: &Checks) -> Run<Seen> {
 
 /// A calls B calls C, and B ends while C is at work.
 pub(super) fn orphan(tools: &Tools, checks: &Checks) -> Run<Seen> {
-    for (wish, ends) in [(Wish::ToilBehind(300), true), (Wish::HangBehind, false)] {
-        let last = Means { name: "last", overrun_ns: 4 * OVERRUN_NS, ..tools.means() };
+    for (wish, ends) in [(Wish::ToilBehind(TOIL_MS), true), (Wish::HangBehind, false)] {
+        let last = Means { name: "last", overrun_ns: 2 * TOIL_MS * MS, ..tools.means() };
         let last = Helper::serving_with(tools, last, Endpoint::create()?, 1, None)?;
         let next = *last.endpoint;
         let between = Helper::serving(tools, Endpoint::create()?, 1, Some(next))?;
         let first = Means { name: "first", ..tools.means() };
         let first = Asker::start(tools, first, *between.endpoint, wish, Until::Idle, None)?;
+        rested(tools)?;
         first.ask()?;
         last.until_here()?;
         between.domain.stop()?;

@@ -107,7 +107,7 @@ pub(super) fn closed_for_want(tools: &Tools, checks: &Checks) -> Run<Seen> {
     // Two regions with the same holders share a key, so when one of them changes its holders it needs another.
     let later = Request::ReadLater { openings: 1 };
     let first = helper.send_with(later.clone(), Offer::lend(*region))?;
-    helper.until_here()?;
+    helper.until_first_waits()?;
     let second = helper.send_with(later, Offer::lend(*sibling))?;
     helper.until_here()?;
     checks.same(format_args!("the sibling's key"), sibling.info()?.key, region.info()?.key)?;

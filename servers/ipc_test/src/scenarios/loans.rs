@@ -6,7 +6,7 @@ use libpks::rt::{Capability, Endpoint, Error, Instant, Notification, Offer, Regi
 
 use super::refused;
 use super::transfers::failed;
-use crate::crew::{Helper, Tools, WHILE, end_of, outcome, still_waits};
+use crate::crew::{Helper, Tools, WHILE, end_of, outcome, sooner, still_waits};
 use crate::errand::{Reply, Request};
 use crate::helper::cause;
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
@@ -137,8 +137,7 @@ pub(super) fn twice(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let second = helper.send_with(READ_LATER, Offer::lend(*region))?;
     helper.until_here()?;
     helper.release()?;
-    let ended = if still_waits(&first) { &second } else { &first };
-    let other = if core::ptr::eq(ended, &raw const first) { &second } else { &first };
+    let [ended, other] = sooner([&first, &second])?;
     checks.same(format_args!("the loan that ended first"), outcome(ended)?, Ok(Reply::Word(6)))?;
     checks.that(still_waits(other), format_args!("the other call has ended too"))?;
     helper.release()?;

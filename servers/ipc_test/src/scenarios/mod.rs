@@ -104,6 +104,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "openings_are_limited" => objects::openings,
         "thread_create_join_kill" => objects::threads,
         "notification_bits_and_timeout" => objects::notifications,
+        "domains_told_while_others_go" => objects::domains_told,
         "domain_restart_same_endpoint" => deaths::restart,
         "memory_scrubbed_after_restart" => objects::scrubbed,
         "key_reused_after_free_is_clean" => keys::reused,

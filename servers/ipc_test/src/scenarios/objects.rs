@@ -8,7 +8,7 @@ use libpks::rt::thread::spawn;
 use libpks::rt::{CapRights, Capability, Endpoint, Error, Instant, Notification, Offer, Owned, Region, time};
 
 use super::refused;
-use crate::crew::{Helper, PATIENCE, STACK, Tools, WHILE};
+use crate::crew::{Helper, Means, PATIENCE, STACK, Tools, WHILE};
 use crate::errand::Request;
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 
@@ -191,4 +191,29 @@ pub(super) fn scrubbed(tools: &Tools, checks: &Checks) -> Run<Seen> {
         checks.same(format_args!("round {round}: words that are not zero"), secrets, 0)?;
     }
     Ok("all memory that could be had was zero")
+}
+
+/// A domain goes when it has just been told of: what comes behind it is told of all the same.
+pub(super) fn domains_told(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let mut made = [
+        ("first", tools.make_with(Means { name: "first", ..tools.means() }, "", &[])?),
+        ("second", tools.make_with(Means { name: "second", ..tools.means() }, "", &[])?),
+    ]
+    .map(|(name, domain)| (name, Some(domain)));
+    let ids = || tools.inspect.domains().map(|domain| Ok(domain?.id)).collect::<Result<Vec<u32>, Error>>();
+    let before = ids()?;
+    let mut told = Vec::new();
+    for domain in tools.inspect.domains() {
+        let domain = domain?;
+        told.push(domain.id);
+        // Each goes at once, so the list gets shorter under whoever reads it.
+        for (_, made) in made.iter_mut().filter(|(name, _)| domain.name == *name) {
+            *made = None;
+        }
+    }
+    checks.same(format_args!("who was told of"), &told, &before)?;
+    checks.that(made.iter().all(|(_, made)| made.is_none()), format_args!("one was not told of by name"))?;
+    checks.same(format_args!("domains fewer"), before.len() - ids()?.len(), 2)?;
+    checks.that(told.is_sorted(), format_args!("not by their numbers: {told:?}"))?;
+    Ok("two domains went while the list was read")
 }

@@ -60,8 +60,8 @@ pub(crate) struct Tools {
 impl Tools {
     /// What this domain has of what a scenario could leave behind. Regions and keys are held by capabilities.
     pub(crate) fn footprint(&self) -> Result<Footprint, Error> {
-        for index in 0.. {
-            let domain = self.inspect.domain(index)?.ok_or(Error::NotFound)?;
+        for domain in self.inspect.domains() {
+            let domain = domain?;
             if domain.name == SERVER && domain.state == DomainState::Running {
                 return Ok(Footprint { threads: domain.threads, capabilities: domain.capabilities });
             }

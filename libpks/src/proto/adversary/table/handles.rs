@@ -7,7 +7,7 @@ crimes! {
     "forged_handle": "use handles that it was never given: single bits, noise",
         Nothing => Refused(Error::NoSuchCapability), Binary [Handles],
         "a handle is looked up in the space of who uses it";
-    "guess_handles": "use every handle of the first 2,048 places and 8 generations of each",
+    "guess_handles": "use every handle of the first 512 places and 8 generations of each",
         Nothing => Refused(Error::NoSuchCapability), Binary [Handles],
         "the same";
     "stale_handle": "use the handle of a notification whose place another one has taken since",

@@ -160,8 +160,8 @@ fn grant(subject: &Subject<Looks>, cause: Region) -> Result<(), Error> {
 /// How many threads of this domain stand at a fault.
 fn standing(tools: &Tools) -> Run<usize> {
     let mut count = 0;
-    for index in 0.. {
-        let Some(thread) = tools.inspect.thread(index)? else { break };
+    for thread in tools.inspect.threads() {
+        let thread = thread?;
         let faulted = thread.state == libpks::abi::inspect::ThreadState::Faulted;
         count += usize::from(faulted && thread.home == libpks::proto::pks_test::SERVER);
     }
