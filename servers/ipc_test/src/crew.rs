@@ -366,7 +366,7 @@ pub(crate) fn still_waits(pending: &Pending) -> bool {
 }
 
 /// Which of two calls ends first, once one has, and the other.
-pub(crate) fn sooner<'a>(calls: [&'a Pending; 2]) -> Run<[&'a Pending; 2]> {
+pub(crate) fn sooner(calls: [&Pending; 2]) -> Run<[&Pending; 2]> {
     let end = Instant::after(PATIENCE);
     while Instant::now() < end {
         for [call, other] in [calls, [calls[1], calls[0]]] {
