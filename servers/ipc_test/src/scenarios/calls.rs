@@ -127,7 +127,8 @@ pub(super) fn remembered(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let mut helper = Helper::new(tools)?;
     let minted = helper.endpoint.mint(CapRights::CALL, 7)?.keep();
     let client = Client::<Errand>::new(minted);
-    let call = |request: Request| client.call_until(&request, Instant::after(WHILE)).map_err(cause);
+    let call_for = |request: Request, time| client.call_until(&request, Instant::after(time)).map_err(cause);
+    let call = |request: Request| call_for(request, PATIENCE);
     let often = |when: &str| -> Run {
         for n in 0..AGAIN {
             checks.same(format_args!("{when}, badge {n}"), call(Request::Badge), Ok(Reply::Word(7)))?;
@@ -142,12 +143,12 @@ pub(super) fn remembered(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let counted = tools.calls_served("helper")?.wrapping_sub(before);
     checks.same(format_args!("calls that were counted"), counted, 2 * u64::from(AGAIN))?;
     let busy = helper.occupy()?;
-    refused(checks, "a call to a busy server", call(Request::Badge), Error::TimedOut)?;
+    refused(checks, "a call to a busy server", call_for(Request::Badge, WHILE), Error::TimedOut)?;
     helper.release()?;
     outcome(&busy)??;
     often("after it was busy")?;
     helper.domain.stop()?;
-    refused(checks, "a call to nobody", call(Request::Badge), Error::TimedOut)?;
+    refused(checks, "a call to nobody", call_for(Request::Badge, WHILE), Error::TimedOut)?;
     helper.replace()?;
     often("of the next server")?;
     minted.delete()?;

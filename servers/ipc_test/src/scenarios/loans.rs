@@ -47,7 +47,7 @@ pub(super) fn timeout(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let held = tools.running("helper")?.capabilities;
     let (client, lent) = (helper.client(), *region);
     let late = tools.thread(move || {
-        let until = Some(Instant::after(WHILE * 4));
+        let until = Some(Instant::after(WHILE * 16));
         client.exchange(&Request::Keep, &[Offer::lend(lent)], until).map(|(reply, _)| reply).map_err(cause)
     })?;
     checks.that(still_waits(&late), format_args!("a busy server took a second caller"))?;

@@ -27,7 +27,7 @@ const FEW_ROUNDS: u64 = 4;
 /// How long one looks whether a thread that was stopped does something.
 const LOOK: Duration = Duration::from_millis(2);
 /// How long a call may wait until it is accepted.
-const ACCEPTED_WITHIN: Duration = Duration::from_millis(50);
+const ACCEPTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// The next thing that this side does is to take something away: what concerns the region at this address, if any.
 #[inline(never)]

@@ -120,7 +120,7 @@ fn ticks(tools: &Tools, note: Notification) -> Result<bool, Error> {
     read_clock(tools, clock::C)?;
     let _ = note.poll();
     read_clock(tools, clock::C)?;
-    match note.wait(Some(Instant::after(WHILE * 10))) {
+    match note.wait(Some(Instant::after(WHILE * 20))) {
         Ok(bits) => Ok(bits == 1),
         Err(Error::TimedOut) => Ok(false),
         Err(error) => Err(error),
