@@ -79,10 +79,10 @@ check:
     cargo clippy --target x86_64-unknown-none --package direct -- -D warnings
     cargo clippy --target x86_64-unknown-none --workspace --exclude kernel --exclude direct --exclude image --exclude tests --exclude counter --exclude fuzz -- -D warnings
 
-# Write the pages docs/scenarios.md, docs/attacks.md, docs/mutants.md anew from the tables that they show
+# Write what is made from tables anew: docs/scenarios.md, docs/attacks.md, docs/mutants.md, the costs in README.md
 docs:
     @UPDATE_DOCS=1 cargo test --quiet --package image --test scenarios --test attacks
-    @UPDATE_DOCS=1 cargo test --quiet --package tests --lib mutants::page
+    @UPDATE_DOCS=1 cargo test --quiet --package tests --lib the_page_has
 
 # Debug with gdb, symbols of kernel and servers loaded; words as for `run`, gdb's own after `--`
 gdb *ARGS:

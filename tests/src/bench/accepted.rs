@@ -22,11 +22,11 @@ pub struct Accepted {
 /// A row, and why it is as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+pub(super) struct Row {
     name: String,
     /// Median.
-    instructions: u64,
-    pkrs_writes: u64,
+    pub(super) instructions: u64,
+    pub(super) pkrs_writes: u64,
     cr3_loads: u64,
     locked: u64,
     because: String,
@@ -68,9 +68,13 @@ impl Accepted {
         std::fs::write(file, format!("{head}{}", toml::to_string(self)?)).context("it cannot be written")
     }
 
+    pub(super) fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
     /// The instructions of a row, if it was ever accepted.
     pub(super) fn instructions(&self, name: &str) -> Option<u64> {
-        self.rows.iter().find(|row| row.name == name).map(|row| row.instructions)
+        self.row(name).map(|row| row.instructions)
     }
 
     /// What is worse: more than 3 % more instructions, or any more of the others.

@@ -4,6 +4,7 @@
 mod accepted;
 mod counts;
 mod picture;
+pub mod readme;
 mod table;
 mod trace;
 

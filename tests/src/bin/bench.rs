@@ -48,7 +48,11 @@ fn run() -> Result<bool> {
     println!("bench: {}", picture.display());
     if let Some(because) = because {
         std::fs::copy(&picture, bench::picture_file(&workspace))?;
-        before.accept(&rows, &because)?.write(&bench::accepted_file(&workspace))?;
+        let accepted = before.accept(&rows, &because)?;
+        accepted.write(&bench::accepted_file(&workspace))?;
+        let readme = workspace.root().join("README.md");
+        let renewed = bench::readme::renewed(&std::fs::read_to_string(&readme)?, &accepted);
+        std::fs::write(readme, renewed.context("README.md has no place for the costs")?)?;
         println!("bench: accepted");
         return Ok(true);
     }
