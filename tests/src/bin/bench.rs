@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use image::workspace::Workspace;
 use tests::bench::{self, Accepted};
 
