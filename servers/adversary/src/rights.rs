@@ -1,5 +1,6 @@
 //! Rights that were taken back, and memory that was others' before.
 
+use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -42,7 +43,7 @@ pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
         ("fresh_regions", _) => fresh_regions(),
         ("fresh_heap", _) => fresh_heap(),
         ("fresh_stacks", _) => fresh_stacks(priority),
-        ("trap_slots", _) => act::at_home(priority, look_into_slots),
+        ("trap_slots", _) => act::at_home(priority, move || look_into_slots(priority)),
         ("registers_after_call", _) => registers_after_call(means),
         ("long_buffer", _) => long_buffer(means),
         _ => return None,
@@ -175,11 +176,24 @@ fn fresh_stacks(priority: u8) -> Outcome {
 }
 
 /// What the CPU and the stubs put into slots, when somebody else ran: RIP and RSP, the three registers, PKRS. For a
-/// thread at home, which can be bound to a CPU.
-fn look_into_slots() -> Outcome {
+/// thread at home, which can be bound to a CPU. There is always somebody to interrupt, with something in every register.
+fn look_into_slots(priority: u8) -> Outcome {
+    Thread::current()?.bind(Some(0))?;
+    let busy = spawn(STACK, priority.saturating_sub(1), || -> Result<(), Error> {
+        Thread::current()?.bind(Some(0))?;
+        let mut secrets = [SECRET; 8];
+        loop {
+            secrets = black_box(secrets.map(|secret| secret.rotate_left(1)));
+        }
+    })?;
+    let outcome = slots_while_busy();
+    busy.thread().kill()?;
+    outcome
+}
+
+fn slots_while_busy() -> Outcome {
     let own = own_slot();
     // What earlier domains have written there by themselves is no secret of the kernel's making: that goes first.
-    Thread::current()?.bind(Some(0))?;
     time::yield_now();
     for slot in slot_tops() {
         [40, 16, 64, 72, 80, 88].into_iter().for_each(|offset| write(slot - offset, 0));
