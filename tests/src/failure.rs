@@ -60,6 +60,17 @@ impl Failure {
     pub fn loses_guest(&self) -> bool {
         matches!(self, Self::TimedOut { .. } | Self::Lost(_) | Self::NotBooted(_))
     }
+
+    /// The same of a request, with what does it again.
+    #[must_use]
+    pub fn again_by(self, again: &str) -> Self {
+        match self {
+            Self::Refused(problem) => Self::Wrong(format!("{again}\n{problem}")),
+            Self::TimedOut { what, limit } => Self::TimedOut { what: format!("{again}: {what}"), limit },
+            Self::Lost(how) => Self::Lost(format!("{again}: {how}")),
+            other => other,
+        }
+    }
 }
 
 /// A check of the harness: `Ok` if it holds.

@@ -51,11 +51,6 @@ pub fn one(running: &mut Running, session: &Session) -> Result<Tally, Failure> {
             Err(Failure::Wrong(format!("{again}\n{words}\nuntil then: {tally}")))
         }
         Ok(other) => Err(Failure::Wrong(format!("{again}\n{other:?}"))),
-        Err(Failure::Refused(problem)) => Err(Failure::Wrong(format!("{again}\n{problem}"))),
-        Err(Failure::TimedOut { what, limit }) => {
-            Err(Failure::TimedOut { what: format!("{again}: {what}"), limit })
-        }
-        Err(Failure::Lost(how)) => Err(Failure::Lost(format!("{again}: {how}"))),
-        Err(failure) => Err(failure),
+        Err(failure) => Err(failure.again_by(&again)),
     }
 }

@@ -31,6 +31,7 @@ pub mod guest;
 pub mod link;
 pub mod matrix;
 pub mod mutants;
+pub mod page;
 pub mod plan;
 pub mod qemu;
 pub mod session;

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use libpks::abi::inspect::DomainInfo;
 use libpks::proto::testlink::{Answered, Asked, Closing, Reply, Request};
 
 use crate::failure::Failure;
@@ -60,6 +61,24 @@ impl Link {
     /// [`Failure::Lost`] when the guest's end is closed.
     pub fn send_raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.stream.write_all(bytes).map_err(lost)
+    }
+
+    /// All domains, by their numbers; each answer may take so long.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), and [`Failure::Wrong`] for an answer to something else.
+    pub fn domains(&mut self, limit: Duration) -> Result<Vec<DomainInfo>, Failure> {
+        let (mut domains, mut from) = (Vec::new(), 0);
+        loop {
+            match self.ask(&Request::Domain { from }, limit)? {
+                Reply::Domain(Some(domain)) => {
+                    from = domain.id + 1;
+                    domains.push(domain);
+                }
+                Reply::Domain(None) => return Ok(domains),
+                other => return Err(Failure::Wrong(format!("not a domain: {other:?}"))),
+            }
+        }
     }
 
     fn exchange(&mut self, request: &Request, limit: Duration, again: Duration) -> Result<Reply, Failure> {

@@ -109,11 +109,7 @@ pub fn one(running: &mut Running, session: &Session) -> Result<Tally, Failure> {
         Err(Failure::Refused(problem)) => {
             Err(Failure::Wrong(format!("{again}\n{problem}{}", last_fault(running, &problem))))
         }
-        Err(Failure::TimedOut { what, limit }) => {
-            Err(Failure::TimedOut { what: format!("{again}: {what}"), limit })
-        }
-        Err(Failure::Lost(how)) => Err(Failure::Lost(format!("{again}: {how}"))),
-        Err(failure) => Err(failure),
+        Err(failure) => Err(failure.again_by(&again)),
     }
 }
 

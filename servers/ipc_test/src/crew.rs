@@ -28,6 +28,8 @@ use libpks::proto::pks_test::checks::{Run, Stop};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 /// How long one looks whether something does not happen.
 pub(crate) const WHILE: Duration = Duration::from_millis(30);
+/// How long between two looks.
+const LOOK: Duration = Duration::from_millis(5);
 pub(crate) const STACK: u64 = 64 * 1024;
 const HELPER_BYTES: u64 = 2 << 20;
 
@@ -324,15 +326,11 @@ impl Helper {
     pub(crate) fn until_first_waits(&self) -> Run {
         self.until_here()?;
         let is_ours = |thread: &ThreadInfo| thread.domain == self.means.name && thread.home == SERVER;
-        let end = Instant::after(PATIENCE);
-        while Instant::now() < end {
+        until("somebody waited in a helper", || {
             let threads = self.tools.inspect.threads().collect::<Result<Vec<_>, _>>()?;
-            if threads.iter().any(|thread| is_ours(thread) && thread.state == ThreadState::Waiting) {
-                return Ok(());
-            }
-            time::sleep(Duration::from_millis(1))?;
-        }
-        Err(Stop::failed(format_args!("nobody waits in a helper")))
+            let waits = |thread: &ThreadInfo| is_ours(thread) && thread.state == ThreadState::Waiting;
+            Ok(threads.iter().any(waits).then_some(()))
+        })
     }
 
     /// Has a thread wait in the helper.
@@ -367,15 +365,22 @@ pub(crate) fn still_waits(pending: &Pending) -> bool {
 
 /// Which of two calls ends first, once one has, and the other.
 pub(crate) fn sooner(calls: [&Pending; 2]) -> Run<[&Pending; 2]> {
+    until("one of two calls ended", || {
+        let ways = [calls, [calls[1], calls[0]]];
+        Ok(ways.into_iter().find(|[call, _]| !still_waits(call)))
+    })
+}
+
+/// Looks again and again until there is what is looked for.
+pub(crate) fn until<T>(what: &str, mut look_fn: impl FnMut() -> Run<Option<T>>) -> Run<T> {
     let end = Instant::after(PATIENCE);
     while Instant::now() < end {
-        for [call, other] in [calls, [calls[1], calls[0]]] {
-            if !still_waits(call) {
-                return Ok([call, other]);
-            }
+        if let Some(found) = look_fn()? {
+            return Ok(found);
         }
+        time::sleep(LOOK)?;
     }
-    Err(Stop::failed(format_args!("neither of two calls ended")))
+    Err(Stop::failed(format_args!("waited in vain until {what}")))
 }
 
 /// Waits until a domain has ended, and tells how.

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use image::workspace::Workspace;
 use tests::bench::{self, Accepted};
 
@@ -50,9 +50,8 @@ fn run() -> Result<bool> {
         std::fs::copy(&picture, bench::picture_file(&workspace))?;
         let accepted = before.accept(&rows, &because)?;
         accepted.write(&bench::accepted_file(&workspace))?;
-        let readme = workspace.root().join("README.md");
-        let renewed = bench::readme::renewed(&std::fs::read_to_string(&readme)?, &accepted);
-        std::fs::write(readme, renewed.context("README.md has no place for the costs")?)?;
+        let costs = bench::readme::table(&accepted)?;
+        tests::page::renew(&workspace.root().join("README.md"), bench::readme::BEGIN, &costs)?;
         println!("bench: accepted");
         return Ok(true);
     }

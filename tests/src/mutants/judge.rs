@@ -59,13 +59,9 @@ impl Judge {
     pub fn new(sound: Workspace, told_to_end: Arc<AtomicBool>) -> Result<Self> {
         let folder = sound.target().join("mutants");
         fs::create_dir_all(folder.join("harnesses"))?;
-        fs::create_dir_all(folder.join("logs"))?;
         let lock = File::create(folder.join("lock"))?;
         lock.lock()?;
-        let tree = folder.join("tree");
-        fs::create_dir_all(&tree)?;
-        super::tree::copy(sound.root(), &tree).context("copying the tree")?;
-        let copy = Workspace::at(&tree)?.with_target(folder.join("target"));
+        let copy = copy(&sound, &folder)?;
         let (turn, lock) = (Arc::default(), Arc::new(lock));
         let mut judge = Self { sound, copy, folder, harnesses: Arc::default(), told_to_end, turn, lock };
         let mut harnesses = HashMap::new();
@@ -85,14 +81,9 @@ impl Judge {
     /// The tree cannot be copied.
     pub fn colleague(&self) -> Result<Self> {
         let folder = self.folder.join("colleague");
-        let tree = folder.join("tree");
-        for folder in [&tree, &folder.join("logs")] {
-            fs::create_dir_all(folder)?;
-        }
-        super::tree::copy(self.sound.root(), &tree).context("copying the tree")?;
         Ok(Self {
             sound: self.sound.clone(),
-            copy: Workspace::at(&tree)?.with_target(folder.join("target")),
+            copy: copy(&self.sound, &folder)?,
             folder,
             harnesses: Arc::clone(&self.harnesses),
             told_to_end: Arc::clone(&self.told_to_end),
@@ -235,6 +226,16 @@ impl Judge {
         fs::write(log, whole)?;
         Ok((status, said))
     }
+}
+
+/// Copies the sound tree into a judge's folder, beside what is built of the copy and what the tests say.
+fn copy(sound: &Workspace, folder: &Path) -> Result<Workspace> {
+    let tree = folder.join("tree");
+    for folder in [&tree, &folder.join("logs")] {
+        fs::create_dir_all(folder)?;
+    }
+    super::tree::copy(sound.root(), &tree).context("copying the tree")?;
+    Ok(Workspace::at(&tree)?.with_target(folder.join("target")))
 }
 
 /// Ends a harness and the guests that it started.

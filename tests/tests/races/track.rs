@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL, KERNEL_BASE};
 use libpks::pkey::{Pkey, Pkrs, Rights};
-use libpks::proto::testlink::{Reply, Request};
 use tests::gdbstub::function;
 use tests::guest::{Guest, PATIENT, SOON};
 use tests::plan::Running;
@@ -94,15 +93,9 @@ pub(crate) struct Race {
 
 impl Track {
     pub(crate) fn new(guest: Guest, running: &mut Running) -> Result<Self> {
-        let mut from = 0;
-        let base = loop {
-            match running.link.ask(&Request::Domain { from }, PATIENT)? {
-                Reply::Domain(Some(domain)) if domain.name == SERVER => break domain.base,
-                Reply::Domain(Some(domain)) => from = domain.id + 1,
-                other => bail!("no {SERVER}: {other:?}"),
-            }
-        };
-        let base = base + libpks::abi::layout::IMAGE_OFFSET;
+        let domains = running.link.domains(PATIENT)?;
+        let domain = domains.iter().find(|domain| domain.name == SERVER).context(SERVER)?;
+        let base = domain.base + libpks::abi::layout::IMAGE_OFFSET;
         let system = guest.system();
         let servers = system.servers().iter().zip(system.symbols().iter().skip(1));
         let (_, file) = servers.into_iter().find(|(module, _)| module.name == SERVER).context(SERVER)?;

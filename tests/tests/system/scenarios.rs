@@ -79,19 +79,9 @@ fn others_live(running: &mut Running) -> Result<(), Failure> {
 
 /// The domains that run.
 pub(crate) fn live_domains(running: &mut Running) -> Result<Vec<DomainInfo>, Failure> {
-    let mut live = Vec::new();
-    let mut from = 0;
-    loop {
-        match running.link.ask(&Request::Domain { from }, EXCHANGE)? {
-            Reply::Domain(Some(domain)) => {
-                from = domain.id + 1;
-                live.extend((domain.state == DomainState::Running).then_some(domain));
-            }
-            Reply::Domain(None) => break,
-            other => return Err(Failure::Wrong(format!("not a domain: {other:?}"))),
-        }
-    }
-    Ok(live)
+    let mut domains = running.link.domains(EXCHANGE)?;
+    domains.retain(|domain| domain.state == DomainState::Running);
+    Ok(domains)
 }
 
 /// The machine as the guest sees it.

@@ -1,13 +1,11 @@
 //! Budgets of CPU time: used up, renewed, charged to the right domain, and never a reason for others to stand still.
 
-use core::time::Duration;
-
 use libpks::budget::{Budget, CpuTime};
-use libpks::rt::{Domain, Endpoint, Error, Instant, Owned, Region, time};
+use libpks::rt::{Domain, Endpoint, Error, Owned, Region};
 
 use super::refused;
 use crate::client::{Asker, SERVED, Until, Wish};
-use crate::crew::{Helper, Means, PATIENCE, Tools, grant};
+use crate::crew::{Helper, Means, Tools, grant, until};
 use crate::errand::{Reply, Request};
 use libpks::proto::ipc_test::SERVER;
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
@@ -16,25 +14,12 @@ use libpks::rt::CapRights;
 type Seen = &'static str;
 
 const MS: u64 = 1_000_000;
-const LOOK: Duration = Duration::from_millis(5);
 /// Uses of a region that are more than chance.
 const MANY: u64 = 10_000;
 
 /// A budget in milliseconds.
 pub(super) fn budget(ms: u64, every_ms: u64) -> Result<Budget, Error> {
     Budget::new(ms * MS, every_ms * MS).map_err(|_| Error::InvalidArgument)
-}
-
-/// Looks again and again until there is what is looked for.
-pub(super) fn until<T>(what: &str, mut look_fn: impl FnMut() -> Run<Option<T>>) -> Run<T> {
-    let end = Instant::after(PATIENCE);
-    while Instant::now() < end {
-        if let Some(found) = look_fn()? {
-            return Ok(found);
-        }
-        time::sleep(LOOK)?;
-    }
-    Err(Stop::failed(format_args!("waited in vain until {what}")))
 }
 
 /// Waits until this domain itself has a budget that lasts for some steps.

@@ -3,9 +3,9 @@
 use libpks::rt::thread::spawn;
 use libpks::rt::{Error, Instant, Thread};
 
-use super::time::{Spinner, budget, rested, until};
+use super::time::{Spinner, budget, rested};
 use crate::client::{Asker, SERVED, Until, Wish};
-use crate::crew::{Helper, Means, PATIENCE, STACK, Tools, outcome, still_waits};
+use crate::crew::{Helper, Means, PATIENCE, STACK, Tools, outcome, still_waits, until};
 use crate::errand::{Reply, Request};
 use crate::helper::cause;
 use libpks::proto::pks_test::checks::{Checks, Run};
