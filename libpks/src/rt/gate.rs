@@ -26,6 +26,49 @@ pub(super) struct Registers {
 
 const _: () = assert!(offset_of!(Registers, info) == 64 && size_of::<Registers>() == 88);
 
+/// Keeps what Rust wants kept, and the address of the [`Registers`], which is in RDI.
+macro_rules! keep {
+    () => {
+        concat!(
+            "push rbp\n",
+            "mov rbp, rsp\n",
+            "push rbx\n",
+            "push r12\n",
+            "push r13\n",
+            "push r14\n",
+            "push r15\n",
+            "push rdi\n",
+        )
+    };
+}
+
+/// The registers as a gate wants them, from the [`Registers`] at RDI; the gate's address goes from RSI into RAX.
+macro_rules! load {
+    () => {
+        concat!(
+            "mov rax, rsi\n",
+            "mov rsi, [rdi + 8]\n",
+            "mov r8, [rdi + 16]\n",
+            "mov r9, [rdi + 24]\n",
+            "mov r10, [rdi + 32]\n",
+            "mov r12, [rdi + 40]\n",
+            "mov r13, [rdi + 48]\n",
+            "mov r14, [rdi + 56]\n",
+            "mov r11, [rdi + 64]\n",
+            "mov r15, [rdi + 72]\n",
+            "mov rbx, [rdi + 80]\n",
+            "mov rdi, [rdi]\n",
+        )
+    };
+}
+
+/// Gives back what was kept, but for the address, and returns.
+macro_rules! give_back {
+    () => {
+        concat!("pop r15\n", "pop r14\n", "pop r13\n", "pop r12\n", "pop rbx\n", "pop rbp\n", "ret\n",)
+    };
+}
+
 /// Goes through the gate at `gate` with `registers`, which then hold what came back.
 ///
 /// # Safety
@@ -34,26 +77,8 @@ const _: () = assert!(offset_of!(Registers, info) == 64 && size_of::<Registers>(
 #[unsafe(naked)]
 unsafe extern "sysv64" fn pass(registers: *mut Registers, gate: u64) {
     naked_asm!(
-        "push rbp",
-        "mov rbp, rsp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "push rdi",
-        "mov rax, rsi",
-        "mov rsi, [rdi + 8]",
-        "mov r8, [rdi + 16]",
-        "mov r9, [rdi + 24]",
-        "mov r10, [rdi + 32]",
-        "mov r12, [rdi + 40]",
-        "mov r13, [rdi + 48]",
-        "mov r14, [rdi + 56]",
-        "mov r11, [rdi + 64]",
-        "mov r15, [rdi + 72]",
-        "mov rbx, [rdi + 80]",
-        "mov rdi, [rdi]",
+        keep!(),
+        load!(),
         "call rax",
         // The Rust ABI wants DF clear; the gate leaves flags undefined.
         "cld",
@@ -67,13 +92,7 @@ unsafe extern "sysv64" fn pass(registers: *mut Registers, gate: u64) {
         "mov [rax + 48], r13",
         "mov [rax + 56], r14",
         "mov [rax + 64], r11",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
+        give_back!(),
     )
 }
 
@@ -99,30 +118,12 @@ pub(super) fn measured_call(target: u64, words: [u64; WORDS]) -> Result<u64, Err
 unsafe extern "sysv64" fn measured_pass(registers: *mut Registers, gate: u64) -> u64 {
     use crate::proto::bench::Mark;
     naked_asm!(
-        "push rbp",
-        "mov rbp, rsp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "push rdi",
+        keep!(),
         "rdtsc",
         "shl rdx, 32",
         "or rdx, rax",
         "push rdx",
-        "mov rax, rsi",
-        "mov rsi, [rdi + 8]",
-        "mov r8, [rdi + 16]",
-        "mov r9, [rdi + 24]",
-        "mov r10, [rdi + 32]",
-        "mov r12, [rdi + 40]",
-        "mov r13, [rdi + 48]",
-        "mov r14, [rdi + 56]",
-        "mov r11, [rdi + 64]",
-        "mov r15, [rdi + 72]",
-        "mov rbx, [rdi + 80]",
-        "mov rdi, [rdi]",
+        load!(),
         "nop dword ptr [rax + {begin}]",
         "call rax",
         "nop dword ptr [rax + {end}]",
@@ -134,13 +135,7 @@ unsafe extern "sysv64" fn measured_pass(registers: *mut Registers, gate: u64) ->
         "sub rax, rdx",
         "pop rdx",
         "mov [rdx + 64], r11",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
+        give_back!(),
         begin = const Mark::Begin as u32,
         end = const Mark::End as u32,
     )
