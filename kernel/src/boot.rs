@@ -126,6 +126,15 @@ pub(crate) struct Boot {
     pub(crate) levels: u8,
 }
 
+impl Boot {
+    /// The value of a word of the command line, `name` with its `=`: the last counts.
+    pub(crate) fn option(&self, name: &str) -> Option<&str> {
+        // What comes behind `cmd=` is the shell's.
+        let words = self.command_line.split_ascii_whitespace().take_while(|word| !word.starts_with("cmd="));
+        words.filter_map(|word| word.strip_prefix(name)).last()
+    }
+}
+
 /// What the loader left out or does not speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum BootError {

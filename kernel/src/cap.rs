@@ -184,8 +184,10 @@ impl Kernel {
             return Ok(());
         }
         let region: Ref<Region> = Ref::of(object);
-        let Some(books) = self.regions.get(region) else { return Err(Error::Gone) };
-        let held = self.sharing.rights(books.member.class(), to);
+        if self.regions.get(region).is_none() {
+            return Err(Error::Gone);
+        }
+        let held = self.held(region, to);
         let wanted = (self.caps.rights_to(to, object) | rights).access();
         if wanted > held { self.set_holders(region, &[(to, wanted)]) } else { Ok(()) }
     }

@@ -7,7 +7,7 @@ use crate::domain::Domain;
 use crate::mem::{self, PAGE};
 use crate::object::Ref;
 use crate::state::Kernel;
-use crate::thread::{State, Thread, context_base};
+use crate::thread::{Seat, State, Thread, context_base};
 use core::fmt::Write;
 use libpks::abi::fault::{BacktraceStep, FaultAccess, FaultKind, FaultReport};
 use libpks::abi::inspect::DomainState;
@@ -130,7 +130,7 @@ impl Kernel {
             return false;
         }
         let access = if record.error & WRITE != 0 { Access::Write } else { Access::Read };
-        let leaf = mem::with(|memory| memory.tables.walk(insn::read_cr2()));
+        let leaf = self.walk_as(self.seat(thread).domain, insn::read_cr2());
         leaf.is_some_and(|leaf| self.seat(thread).word.permits(leaf.key(), access, true))
     }
 
@@ -140,11 +140,13 @@ impl Kernel {
         let page_fault = claimed.is_none() && record.vector == PAGE_FAULT;
         let address = if page_fault { insn::read_cr2() } else { 0 };
         let error = if record.error == NO_ERROR_CODE { 0 } else { record.error };
-        let leaf = if page_fault { mem::with(|memory| memory.tables.walk(address)) } else { None };
+        let leaf = if page_fault { self.walk_as(seat.domain, address) } else { None };
+        // What another view shows has an owner too.
+        let taken = page_fault && mem::with(|memory| memory.tables.walk(address)).is_some();
         let kind = match claimed {
             Some((kind, _)) => kind,
             None if record.vector == VECTOR_BAD => FaultKind::GateAbuse,
-            None if page_fault => self.page_fault_kind(&seat, address, error),
+            None if page_fault => self.page_fault_kind(&seat, address, error, taken),
             None => FaultKind::Exception(record.vector as u8),
         };
         let mut message = heapless::String::new();
@@ -165,7 +167,7 @@ impl Kernel {
             address,
             error_code: error as u32,
             key: leaf.map(|leaf| leaf.key().index()),
-            owner: leaf.map(|_| self.owner_of(address)),
+            owner: taken.then(|| self.owner_of(address)),
             pkrs: seat.word.raw(),
             pkrs_live: record.pkrs as u32,
             rip: record.rip,
@@ -180,16 +182,17 @@ impl Kernel {
         }
     }
 
-    fn page_fault_kind(&self, seat: &crate::thread::Seat, address: u64, error: u64) -> FaultKind {
-        if error & KEY != 0 {
-            return FaultKind::ProtectionKey;
-        }
-        if error & PRESENT != 0 {
-            return FaultKind::Protection;
-        }
+    /// `taken`: something is there, in whatever view.
+    fn page_fault_kind(&self, seat: &Seat, address: u64, error: u64, taken: bool) -> FaultKind {
         let base = context_base(self.domains[seat.domain].base, seat.context);
         let below_stack = (base..base + layout::STACK_TOP_OFFSET).contains(&address);
-        if below_stack { FaultKind::StackOverflow } else { FaultKind::NotMapped }
+        match () {
+            () if error & KEY != 0 => FaultKind::ProtectionKey,
+            () if error & PRESENT != 0 => FaultKind::Protection,
+            () if below_stack => FaultKind::StackOverflow,
+            () if taken => FaultKind::OtherView,
+            () => FaultKind::NotMapped,
+        }
     }
 
     /// Who has what lies at an address.
@@ -198,12 +201,7 @@ impl Kernel {
             let domain = self.domains.at_number(slot as u32).map(|domain| self.domains[domain].name.clone());
             return domain.unwrap_or_else(|| name("nobody"));
         }
-        let region =
-            (0..self.regions.capacity()).filter_map(|number| self.regions.at_number(number)).find(|&at| {
-                let region = &self.regions[at];
-                (region.address..region.address + region.pages * PAGE).contains(&address)
-            });
-        match region.and_then(|at| self.domains.get(self.regions[at].payer.domain)) {
+        match self.region_at(address).and_then(|at| self.domains.get(self.regions[at].payer.domain)) {
             Some(payer) => payer.name.clone(),
             None => name("kernel"),
         }
@@ -277,8 +275,14 @@ fn print(report: &FaultReport) {
     let FaultReport { domain_name, domain, thread, cpu, kind, access, rip, .. } = report;
     log::error!(target: "fault", "domain={domain_name}({domain}) thread={thread} cpu={cpu} kind={kind:?} access={access:?}");
     if let Some(owner) = &report.owner {
-        let key = report.key.unwrap_or(0);
-        log::error!(target: "fault", "  addr={:#018x} owner={owner} key={key} error={:#x}", report.address, report.error_code);
+        match report.key {
+            Some(key) => {
+                log::error!(target: "fault", "  addr={:#018x} owner={owner} key={key} error={:#x}", report.address, report.error_code)
+            }
+            None => {
+                log::error!(target: "fault", "  addr={:#018x} owner={owner}, in another view, error={:#x}", report.address, report.error_code)
+            }
+        }
     } else if report.address != 0 {
         log::error!(target: "fault", "  addr={:#018x} not mapped, error={:#x}", report.address, report.error_code);
     }

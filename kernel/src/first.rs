@@ -8,6 +8,7 @@ use crate::object::Ref;
 use crate::sched::CpuBooks;
 use crate::state::Kernel;
 use crate::thread::{Seat, Thread};
+use crate::view::Placement;
 use core::fmt::Write;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::abi::{Error, Name, name};
@@ -47,12 +48,12 @@ impl Kernel {
     /// `OutOfMemory`.
     pub(crate) fn create_idle_threads(&mut self) -> Result<(), Error> {
         let domain = self.create_idle_domain()?;
-        for cpu in &self.boot.cpus {
+        for (cpu, &root) in self.boot.cpus.iter().zip(crate::roots()) {
             let seat = Seat { domain, context: 0, openings: None, word: Pkrs::DEFAULT, buffer: 0 };
             let record =
                 Record { rip: idle_loop as *const () as u64, rflags: RFLAGS_START, ..Record::default() };
             let idle = self.threads.insert(Thread::new(seat, 0, record))?;
-            self.cpus.push(CpuBooks::new(cpu.apic_id, idle))?;
+            self.cpus.push(CpuBooks::new(cpu.apic_id, idle, root))?;
         }
         Ok(())
     }
@@ -69,9 +70,16 @@ impl Kernel {
         let root =
             self.quotas.insert(Quota { free_bytes: free.saturating_sub(share), free_share: Share::TOTAL })?;
         let Head { priority, memory_bytes, budget, overrun_ns, .. } = head;
-        let request =
-            DomainRequest { name: INIT, quota: root, bytes: memory_bytes, priority, budget, overrun_ns };
-        let init = self.create_domain(module, &request)?;
+        let request = DomainRequest {
+            name: INIT,
+            quota: root,
+            bytes: memory_bytes,
+            priority,
+            budget,
+            overrun_ns,
+            placement: Placement::Anywhere,
+        };
+        let init = self.create_domain(None, module, &request)?;
         // The kernel itself keeps one reference: nobody else could stop it.
         self.domains[init].refs = 1;
         let info = self.endow(init, root)?;

@@ -28,6 +28,7 @@ mod syscall;
 mod thread;
 mod tlb;
 mod trap;
+mod view;
 
 use arch::protection::{self, Protection};
 use arch::{acpi, apic, clock, cpu, idt, insn, ioapic, start};
@@ -92,7 +93,7 @@ extern "C" fn kernel_start() -> ! {
     if !cpu::can_forbid_execution(features) {
         give_up(format_args!("this CPU cannot forbid execution (no NX)"));
     }
-    let protection = protection::choose(features, &boot.command_line);
+    let protection = protection::choose(features, boot.option(protection::OPTION));
     let protection = protection.unwrap_or_else(|error| give_up(format_args!("{error}")));
     if let Some(instructions) = protection.instructions() {
         // SAFETY: still on the loader's page tables, before any other CPU runs.
@@ -151,7 +152,8 @@ extern "C" fn first_cpu_main() -> ! {
     if !platform.has_tables {
         ::log::warn!(target: "acpi", "no tables: the usual PC is assumed, and it cannot be turned off");
     }
-    let kernel = state::Kernel::new(boot, io_apics, platform.soft_off);
+    let policy = view::Policy::of(boot).unwrap_or_else(|error| give_up(format_args!("{error}")));
+    let kernel = state::Kernel::new(boot, policy, io_apics, platform.soft_off);
     // SAFETY: the other CPUs wait for `GO`.
     unsafe { lock::install(kernel) };
     finish_bringup()

@@ -3,11 +3,9 @@
 //! A rights word is never edited in place and never restored from memory: it is derived from the books, again after
 //! every change of them.
 
-use crate::arch::protection;
 use crate::domain::Domain;
-use crate::mem::translations;
 use crate::object::Ref;
-use crate::region::Region;
+use crate::region::{Facet, Region};
 use crate::state::Kernel;
 use crate::thread::{Seat, Thread};
 use libpks::abi::Error;
@@ -18,6 +16,8 @@ use libpks::pkey::{Pkey, Pkrs, Rights};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opening {
     pub(crate) region: Ref<Region>,
+    /// What the view of who has it open showed of it then.
+    facet: Ref<Facet>,
     pub(crate) rights: Rights,
     pub(crate) next: Option<Ref<Opening>>,
 }
@@ -53,19 +53,14 @@ impl Kernel {
         region: Ref<Region>,
         rights: Rights,
     ) -> Result<Ref<Opening>, Error> {
-        let member = &mut self.regions[region].member;
-        if rights > self.sharing.rights(member.class(), Owner(domain.number())) {
+        let owner = Owner(domain.number());
+        let facet = self.facet_for(region, owner).ok_or(Error::RightsExceeded)?;
+        if rights > self.held_by(facet, owner) {
             return Err(Error::RightsExceeded);
         }
-        if protection::in_force().has_keys() && !member.is_mapped() {
-            let key = self.sharing.map(member, &mut self.keys)?;
-            translations::note_keys(&self.keys);
-            self.retag(region, key);
-            // Whoever had it open when it was closed for want of a key has it open again.
-            self.recompute_words();
-        }
+        self.open_facet(region, facet)?;
         self.charge(domain, OPENING_BYTES)?;
-        let opening = self.openings.insert(Opening { region, rights, next: None });
+        let opening = self.openings.insert(Opening { region, facet, rights, next: None });
         Ok(opening.inspect_err(|_| self.refund(domain, OPENING_BYTES))?)
     }
 
@@ -207,14 +202,24 @@ impl Kernel {
             let mut at = list;
             while let Some(opening) = at.and_then(|at| self.openings.get(at)) {
                 at = opening.next;
-                let Some(region) = self.regions.get(opening.region) else { continue };
-                let held = self.sharing.rights(region.member.class(), Owner(seat.domain.number()));
-                if region.key > Pkey::KERNEL {
-                    word = word.widened(region.key, opening.rights.min(held));
+                let owner = Owner(seat.domain.number());
+                let Some(facet) = self.facet_of(opening, owner) else { continue };
+                let Facet { key, .. } = self.facets[facet];
+                let held = self.held_by(facet, owner);
+                if key > Pkey::KERNEL {
+                    word = word.widened(key, opening.rights.min(held));
                 }
             }
         }
         word
+    }
+
+    /// What the view of who has something open shows of it now: what it showed before, or what has come in its place.
+    fn facet_of(&self, opening: &Opening, owner: Owner) -> Option<Ref<Facet>> {
+        match self.facets.get(opening.facet) {
+            Some(_) => Some(opening.facet),
+            None => self.facet_for(opening.region, owner),
+        }
     }
 
     /// Derives the word of the seat in which a thread is.

@@ -2,7 +2,7 @@
 //!
 //! A probe runs one access under a rights word of the caller's choice while DEPTH is 1, in text that touches nothing
 //! but registers and that one address; its fault arrives as a trap inside the kernel and is mended here. That text
-//! writes PKRS and CR0 without a check, so it lies in the vault, where no domain can jump to it ([`in_vault`]).
+//! writes PKRS and CR0 without a check, so it lies in the vault, where no domain can jump to it ([`vault`]).
 
 /// The write of PKRS, listed in a table of the vault's own: nobody else knows of these.
 macro_rules! write_pkrs {
@@ -20,7 +20,7 @@ mod tamper;
 use crate::arch::protection::{self, IA32_PKRS, live_pkrs, pkrs_number, pkrs_read, pkrs_write};
 use crate::arch::record::Record;
 use crate::arch::{apic, insn, power, window};
-use crate::mem::{self, Mapping, UNKEYED_TEST_PAGE};
+use crate::mem::{self, Mapping, UNKEYED_TEST_PAGE, vault};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
@@ -61,7 +61,7 @@ pub(crate) fn note_nmi() {
 /// # Safety
 /// Keys are on; interrupts are off.
 #[unsafe(naked)]
-#[unsafe(link_section = ".selftest.text")]
+#[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn write_pkrs_raw(low: u32, high: u32) -> u64 {
     naked_asm!(
         "mov eax, edi",
@@ -101,7 +101,7 @@ pub(crate) fn mend(record: &mut Record) -> bool {
         let (start, end) = (&raw const __fixups, &raw const __fixups_end);
         core::slice::from_raw_parts(start, end.offset_from_unsigned(start))
     };
-    let offset = mem::vault_offset();
+    let offset = vault::offset();
     let at = record.rip.wrapping_sub(offset);
     if !matches!(record.vector, 3 | 13 | 14) {
         return false;
@@ -142,22 +142,6 @@ fn word_from(word: u64) -> Result<Pkrs, Error> {
     if word.rights(Pkey::OPEN) == Rights::ReadWrite { Ok(word) } else { Err(Error::InvalidArgument) }
 }
 
-/// Calls a routine of the vault's text, which is position-independent assembly, in the vault of this CPU. `F` is the routine's type, a function pointer.
-pub(crate) fn in_vault<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> R {
-    let there = vault_alias(routine);
-    mem::open_vault(|| call_fn(there))
-}
-
-/// A routine of the vault's text where the vault shows it. It can be called only while the vault is open.
-fn vault_alias<F: Copy>(routine: F) -> F {
-    const { assert!(size_of::<F>() == size_of::<u64>()) };
-    // SAFETY: a function pointer has the size of its address and may have any value while it is not called.
-    let linked = unsafe { core::mem::transmute_copy::<F, u64>(&routine) };
-    let moved = linked.wrapping_add(mem::vault_offset());
-    // SAFETY: the vault shows the same frame; the routines are assembly that refers to itself by distance only.
-    unsafe { core::mem::transmute_copy::<u64, F>(&moved) }
-}
-
 type WriteRaw = unsafe extern "C" fn(u32, u32) -> u64;
 
 impl Kernel {
@@ -176,11 +160,11 @@ impl Kernel {
             SelfTestOp::ProbeWithoutWriteProtect => self.probe(args, Circumstances::WithoutWriteProtect),
             SelfTestOp::ProbeWithoutKeys => self.probe(args, Circumstances::WithoutKeys),
             SelfTestOp::LeafAccess => self.leaf_access(args),
-            SelfTestOp::SetLeafKey => self.set_leaf_key(args[0], args[1]),
+            SelfTestOp::SetLeafKey => self.set_leaf_key(thread, args[0], args[1]),
             SelfTestOp::SetWord => self.set_word(thread, args[0]),
             SelfTestOp::ReadPkrs => self.read_pkrs_of(thread, args[0]),
             SelfTestOp::UnkeyedPage => self.unkeyed_page(args[0] != 0, args[1]),
-            SelfTestOp::WalkPageTable => self.walk_page_table(args[0]),
+            SelfTestOp::WalkPageTable => self.walk_page_table(thread, args[0]),
             SelfTestOp::NestedTrap => self.nested_trap(args),
             SelfTestOp::Overflow => self.overflow(args[0]),
             SelfTestOp::WritePkrsRaw => self.write_raw(args[0], args[1]),
@@ -237,8 +221,9 @@ impl Kernel {
         Ok([UNKEYED_TEST_PAGE, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    fn walk_page_table(&mut self, address: u64) -> Result<[u64; 8], Error> {
-        let leaf = mem::with(|memory| memory.tables.walk(address)).ok_or(Error::NotFound)?;
+    /// As the domain's view has it.
+    fn walk_page_table(&mut self, thread: Ref<Thread>, address: u64) -> Result<[u64; 8], Error> {
+        let leaf = self.walk_as(self.seat(thread).domain, address).ok_or(Error::NotFound)?;
         Ok([leaf.entry, u64::from(leaf.level), u64::from(!leaf.is_keyed()), 0, 0, 0, 0, 0])
     }
 
@@ -250,7 +235,7 @@ impl Kernel {
         }
         *MENDED.lock() = Outcome::default();
         // SAFETY: keys are on, interrupts are off; #GP is mended.
-        let read = in_vault(write_pkrs_raw as WriteRaw, |write| unsafe { write(low as u32, high as u32) });
+        let read = vault::run(write_pkrs_raw as WriteRaw, |write| unsafe { write(low as u32, high as u32) });
         let mended = *MENDED.lock();
         Ok([mended.faulted, read, u64::from(live_pkrs().raw()), 0, 0, 0, 0, 0])
     }

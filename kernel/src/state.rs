@@ -2,7 +2,6 @@
 
 use crate::arch::acpi::SoftOff;
 use crate::arch::ioapic::IoApics;
-use crate::arch::protection;
 use crate::boot::{Boot, MAX_MODULES};
 use crate::device::{Lines, PortRange};
 use crate::domain::{Domain, Quota, Warden};
@@ -10,12 +9,12 @@ use crate::fault::Faults;
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
 use crate::mem::ReservedTable;
 use crate::object::{Objects, Ref};
-use crate::region::{PooledKey, Region};
+use crate::region::{Facet, PooledKey, Region};
 use crate::rights::Opening;
 use crate::sched::CpuBooks;
 use crate::thread::Thread;
+use crate::view::{Policy, View};
 use libpks::cap::{CapTable, Node, Space};
-use libpks::pkey::KeyAllocator;
 use libpks::sharing::{Class, Holder, Sharing};
 use libpks::table::Slot;
 
@@ -26,7 +25,8 @@ pub(crate) struct Kernel {
     pub(crate) passed_images: [bool; MAX_MODULES],
     pub(crate) caps: CapTable<ReservedTable<Slot<Node>>, ReservedTable<Space>>,
     pub(crate) sharing: Sharing<ReservedTable<Slot<Class>>, ReservedTable<Slot<Holder>>>,
-    pub(crate) keys: KeyAllocator,
+    pub(crate) views: Objects<View>,
+    pub(crate) policy: Policy,
     pub(crate) domains: Objects<Domain>,
     /// `init`, and what it takes to start it again.
     pub(crate) warden: Option<Warden>,
@@ -39,6 +39,7 @@ pub(crate) struct Kernel {
     pub(crate) endpoints: Objects<Endpoint>,
     pub(crate) notifications: Objects<Notification>,
     pub(crate) regions: Objects<Region>,
+    pub(crate) facets: Objects<Facet>,
     pub(crate) openings: Objects<Opening>,
     pub(crate) pooled_keys: Objects<PooledKey>,
     pub(crate) ports: Objects<PortRange>,
@@ -65,13 +66,19 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// The kernel at the end of bring-up, without domains.
-    pub(crate) fn new(boot: &'static Boot, io_apics: IoApics, soft_off: Option<SoftOff>) -> Kernel {
+    pub(crate) fn new(
+        boot: &'static Boot,
+        policy: Policy,
+        io_apics: IoApics,
+        soft_off: Option<SoftOff>,
+    ) -> Kernel {
         Kernel {
             boot,
             passed_images: [false; MAX_MODULES],
             caps: CapTable::new(ReservedTable::new(), ReservedTable::new()),
             sharing: Sharing::new(ReservedTable::new(), ReservedTable::new()),
-            keys: KeyAllocator::new(protection::in_force().has_keys()),
+            views: Objects::new(),
+            policy,
             domains: Objects::new(),
             warden: None,
             doomed: None,
@@ -81,6 +88,7 @@ impl Kernel {
             endpoints: Objects::new(),
             notifications: Objects::new(),
             regions: Objects::new(),
+            facets: Objects::new(),
             openings: Objects::new(),
             pooled_keys: Objects::new(),
             ports: Objects::new(),

@@ -157,6 +157,7 @@ impl Kernel {
         // The hook of every switch: the cell always says what the books say of the thread that runs next.
         let word = self.seat(next).word;
         window::set_cell(word);
+        self.enter_view_of(next);
         *record = self.threads[next].record;
         window::scrub_nmi_slot();
         self.cpu(window::cpu()).evicted = false;

@@ -12,7 +12,7 @@
 /// What the kernel says before the physical address of the header, in hexadecimal with `0x`.
 pub const ANNOUNCEMENT: &str = "translations are recorded at ";
 /// The first word of a header: the name and the version of the format.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"TRANSL\0\x01");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"TRANSL\0\x02");
 /// Bytes of the header.
 pub const HEADER_BYTES: u64 = 4096;
 /// Words of a record.
@@ -180,13 +180,24 @@ pub enum Event {
         /// Its address.
         frame: u64,
     },
+    /// There is a view more; a record for each of its roots. Nothing is told of its keys before.
+    ViewMade {
+        /// Its number.
+        view: u32,
+        /// The root that one CPU loads.
+        root: u64,
+    },
     /// A hardware key was handed out.
     KeyTaken {
+        /// The view's number.
+        view: u32,
         /// 2 to 15.
         key: u8,
     },
     /// A hardware key was given back.
     KeyFreed {
+        /// The view's number.
+        view: u32,
         /// 2 to 15.
         key: u8,
     },
@@ -217,8 +228,9 @@ impl Record {
             Event::Invalidated { cpu, address, pages } => (9, cpu, address, pages, 0),
             Event::FrameTaken { frame } => (10, 0, frame, 0, 0),
             Event::FrameFreed { frame } => (11, 0, frame, 0, 0),
-            Event::KeyTaken { key } => (12, key, 0, 0, 0),
-            Event::KeyFreed { key } => (13, key, 0, 0, 0),
+            Event::KeyTaken { view, key } => (12, key, view as u64, 0, 0),
+            Event::KeyFreed { view, key } => (13, key, view as u64, 0, 0),
+            Event::ViewMade { view, root } => (14, 0, view as u64, root, 0),
         };
         [self.number << 16 | (small as u64) << 8 | kind, a, b, c]
     }
@@ -245,8 +257,9 @@ impl Record {
             9 => Event::Invalidated { cpu: small, address: a, pages: b },
             10 => Event::FrameTaken { frame: a },
             11 => Event::FrameFreed { frame: a },
-            12 => Event::KeyTaken { key: small },
-            13 => Event::KeyFreed { key: small },
+            12 => Event::KeyTaken { view: a as u32, key: small },
+            13 => Event::KeyFreed { view: a as u32, key: small },
+            14 => Event::ViewMade { view: a as u32, root: b },
             kind => return Err(LogError::UnknownKind { number, kind }),
         };
         Ok(Record { number, event })
@@ -339,8 +352,9 @@ mod tests {
             Event::Invalidated { cpu: 5, address: 0xffff_c000_0000_0000, pages: 77 },
             Event::FrameTaken { frame: 0x2000 },
             Event::FrameFreed { frame: 0x3000 },
-            Event::KeyTaken { key: 2 },
-            Event::KeyFreed { key: 15 },
+            Event::ViewMade { view: 3, root: 0x5000 },
+            Event::KeyTaken { view: 0, key: 2 },
+            Event::KeyFreed { view: 4096, key: 15 },
         ];
         for (number, event) in (0..).zip(events) {
             let record = Record { number, event };
@@ -360,7 +374,7 @@ mod tests {
         let record = Record { number: 7, event: Event::Synced { cpu: 1 } }.encode();
         assert_eq!(Record::decode(record, 8), Err(LogError::OutOfOrder { expected: 8, found: 7 }));
         assert_eq!(Record::decode([0; 4], 0), Err(LogError::UnknownKind { number: 0, kind: 0 }));
-        assert_eq!(Record::decode([14, 0, 0, 0], 0), Err(LogError::UnknownKind { number: 0, kind: 14 }));
+        assert_eq!(Record::decode([15, 0, 0, 0], 0), Err(LogError::UnknownKind { number: 0, kind: 15 }));
     }
 
     fn told(crossings: &mut Crossings<2>) -> Vec<Event> {

@@ -24,6 +24,8 @@ pub struct Configuration {
     pub isolation: Isolation,
     /// QEMU's CPU model.
     pub cpu: String,
+    /// Whether each domain has a view of its own.
+    pub apart: bool,
 }
 
 /// Tests by what came of them.
@@ -208,6 +210,7 @@ impl Row {
         let keys = match (of.isolation, of.cpu.as_str()) {
             (Isolation::None, "qemu64") => "none, qemu64".to_owned(),
             (Isolation::None, _) => "none".to_owned(),
+            (isolation, _) if of.apart => format!("{isolation}, apart"),
             (isolation, _) => isolation.to_string(),
         };
         let columns = match &self.outcome {

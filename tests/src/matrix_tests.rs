@@ -16,6 +16,7 @@ fn configuration(name: &str, isolation: Isolation) -> Configuration {
         memory_mib: 4096,
         isolation,
         cpu: "max".into(),
+        apart: false,
     }
 }
 

@@ -133,6 +133,7 @@ fn system() -> SystemInfo {
         frames_free: 0,
         loader: libpks::abi::name("fake"),
         keys_free: 0,
+        views: 0,
     }
 }
 

@@ -31,6 +31,7 @@ pub struct Request {
     cpu: String,
     accelerator: Accelerator,
     protection: Option<String>,
+    views: Option<String>,
     command: Option<String>,
 }
 
@@ -44,6 +45,7 @@ impl Request {
         "  cpu=MODEL                               QEMU CPU model, such as max or qemu64 (max)\n",
         "  accel=tcg|kvm                           QEMU's translator, or the host's CPU (tcg)\n",
         "  protection=pks|pku                      what checks the keys (the best that the CPU has)\n",
+        "  views=together|apart                    domains share a view, or each has its own (together)\n",
         "  cmd=TEXT                                a command line for the shell, such as \"domains; poweroff\"",
     );
 
@@ -61,6 +63,7 @@ impl Request {
             cpu: "max".into(),
             accelerator: Accelerator::Tcg,
             protection: None,
+            views: None,
             command: None,
         };
         let mut seen = Vec::new();
@@ -100,6 +103,13 @@ impl Request {
                 );
                 self.protection = Some(value.to_owned());
             }
+            "views" => {
+                ensure!(
+                    matches!(value, "together" | "apart"),
+                    "`views={value}`: domains are together or apart"
+                );
+                self.views = Some(value.to_owned());
+            }
             "cmd" => {
                 ensure!(!value.contains(['\n', '\r', '\0']), "`cmd=` must be one line");
                 self.command = Some(value.trim().to_owned());
@@ -137,8 +147,9 @@ impl Request {
             .accelerator(self.accelerator)
             .serial1(if terminal { Serial::Terminal } else { Serial::Stdio });
         let protection = self.protection.iter().map(|value| format!("protection={value}"));
+        let views = self.views.iter().map(|value| format!("views={value}"));
         let command = self.command.iter().map(|command| format!("cmd={command}"));
-        machine.cmdline = protection.chain(command).collect::<Vec<_>>().join(" ");
+        machine.cmdline = protection.chain(views).chain(command).collect::<Vec<_>>().join(" ");
         // Somebody at the terminal who types `reboot` means it; a script would loop for ever.
         machine.reboots = terminal && self.command.is_none();
         machine
@@ -276,9 +287,9 @@ mod tests {
         assert_eq!((machine.cpus, machine.memory_mib, machine.paging), (4, 4096, Paging::Five));
         assert_eq!(machine.cpu, "qemu64,-pks");
         assert_eq!(machine.cmdline, "cmd=a=b; poweroff");
-        let words = ["protection=pku", "accel=kvm", "cmd=help"];
+        let words = ["protection=pku", "views=apart", "accel=kvm", "cmd=help"];
         let machine = Request::parse(&words).expect("good words").machine(Loader::Direct);
-        assert_eq!(machine.cmdline, "protection=pku cmd=help");
+        assert_eq!(machine.cmdline, "protection=pku views=apart cmd=help");
         assert_eq!(machine.accelerator, Accelerator::Kvm);
         assert!(!machine.reboots);
         assert_eq!(Request::parse::<&str>(&[]).expect("none").machine(Loader::Direct).cmdline, "");
@@ -300,6 +311,7 @@ mod tests {
             ("cpu=", "needs a QEMU CPU model"),
             ("accel=tcc", "are tcg and kvm"),
             ("protection=all", "is pks or pku"),
+            ("views=both", "together or apart"),
             ("cmd=a\nb", "must be one line"),
         ];
         for (word, expected) in cases {

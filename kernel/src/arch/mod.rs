@@ -15,6 +15,7 @@ pub(crate) mod power;
 pub(crate) mod protection;
 pub(crate) mod record;
 pub(crate) mod registers;
+pub(crate) mod root;
 pub(crate) mod start;
 pub(crate) mod uart;
 pub(crate) mod window;

@@ -40,7 +40,7 @@ macro_rules! pkrs_number {
 pub(crate) use {pkrs_number, pkrs_read, pkrs_write};
 
 /// The word of the command line that asks for one way of protection.
-const OPTION: &str = "protection=";
+pub(crate) const OPTION: &str = "protection=";
 
 /// What checks the keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,15 +88,12 @@ pub(crate) fn live_pkrs() -> Pkrs {
     in_force().live_word()
 }
 
-/// Takes what the command line asks for, else the best that the CPU has; it holds for the rest of this boot.
+/// Takes what is asked for, by the word [`OPTION`] of the command line, else the best that the CPU has; it holds for the rest of this boot.
 ///
 /// # Errors
 /// [`ProtectionError::Unknown`], [`ProtectionError::Missing`].
 #[unsafe(link_section = ".init.text")]
-pub(crate) fn choose(features: Features, command_line: &str) -> Result<Protection, ProtectionError> {
-    // What comes behind `cmd=` is the shell's.
-    let words = command_line.split_ascii_whitespace().take_while(|word| !word.starts_with("cmd="));
-    let asked = words.filter_map(|word| word.strip_prefix(OPTION)).last();
+pub(crate) fn choose(features: Features, asked: Option<&str>) -> Result<Protection, ProtectionError> {
     let chosen = match asked {
         None if features.pks => Protection::Pks,
         None if features.pku => Protection::Pku,

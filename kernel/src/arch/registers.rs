@@ -9,6 +9,7 @@
 use super::cpu::{IA32_APIC_BASE, IA32_EFER, IA32_SYSENTER_CS};
 use super::{apic, insn, window};
 use crate::boot::MAX_CPUS;
+use crate::mem::vault;
 use core::arch::naked_asm;
 use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -140,14 +141,14 @@ fn put_apic_right(found: u64, value: u64) {
 /// # Safety
 /// The register exists and the value breaks none of the kernel's assumptions.
 #[unsafe(naked)]
-#[unsafe(link_section = ".selftest.text")]
+#[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn write_msr(register: u32, low: u32, high: u32) {
     naked_asm!("mov ecx, edi", "mov eax, esi", "wrmsr", "ret")
 }
 
 fn write(register: u32, value: u64) {
     type WriteMsr = unsafe extern "C" fn(u32, u32, u32);
-    crate::selftest::in_vault(write_msr as WriteMsr, |write| {
+    vault::run(write_msr as WriteMsr, |write| {
         // SAFETY: the value is one that the kernel has run with since bring-up, or on the way there.
         unsafe { write(register, value as u32, (value >> 32) as u32) }
     });

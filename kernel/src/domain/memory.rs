@@ -5,6 +5,7 @@ use crate::mem::{self, Mapping, PAGE};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::{Seat, context_base};
+use crate::view::View;
 use libpks::abi::{Error, layout};
 use libpks::cap::Owner;
 use libpks::pkey::{Pkey, Pkrs};
@@ -108,8 +109,13 @@ impl Kernel {
         let books = &mut self.domains[domain];
         (books.image_bytes, books.heap_bytes, books.key) = (0, 0, None);
         books.used_bytes = books.lasting_bytes;
-        if let Some(key) = books.member.take().and_then(|member| self.sharing.leave(member)) {
-            self.release_key(key);
+        let Some((view, member)) = books.view.zip(books.member.take()) else { return };
+        let View { keys, tables, .. } = &mut self.views[view];
+        tables.hide_slot(base);
+        let freed = self.sharing.leave(member, keys);
+        self.invalidate(base, 1);
+        if let Some(key) = freed {
+            self.release_key(view, key);
         }
     }
 

@@ -12,17 +12,18 @@ pub(crate) use revive::Warden;
 
 use crate::arch::{clock, protection};
 use crate::ipc::Signal;
-use crate::mem::{PAGE, translations};
+use crate::mem::{self, PAGE, translations};
 use crate::object::Ref;
 use crate::rights::Opening;
 use crate::sched::Renewal;
 use crate::state::Kernel;
+use crate::view::{Placement, View};
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, Name, layout};
 use libpks::budget::{Account, Budget, Share};
 use libpks::cap::Owner;
 use libpks::pkey::{Pkey, Rights};
-use libpks::sharing::Member;
+use libpks::sharing::{Member, Spread};
 
 /// Bytes that a capability costs its holder: two nodes, because dead ones that hold a tree together are always fewer
 /// than the live.
@@ -80,6 +81,8 @@ pub(crate) struct Domain {
     pub(crate) heap_bytes: u64,
     /// Where its first thread begins.
     pub(crate) entry: u64,
+    /// Where it lives as long as it is named; none for the idle domain, which is nowhere.
+    pub(crate) view: Option<Ref<View>>,
     /// Its private memory's part in a sharing class of its own.
     member: Option<Member>,
     /// The key of its private memory; none without PKS and for the idle domain.
@@ -135,6 +138,7 @@ impl Kernel {
             priority: 0,
             budget: Budget::DEFAULT,
             overrun_ns: 0,
+            placement: Placement::Anywhere,
         };
         let mut domain = empty_domain(&request);
         domain.state = DomainState::Running;
@@ -144,28 +148,32 @@ impl Kernel {
         Ok(idle)
     }
 
-    /// Makes a domain from a boot module. It holds nothing and has no thread yet.
+    /// Makes a domain from a boot module, for another one if it is not the first. It holds nothing and has no thread
+    /// yet.
     ///
     /// # Errors
     /// `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`, `QuotaExceeded`, `CpuExceeded`, `OutOfMemory`.
     /// Nothing is left of it then.
     pub(crate) fn create_domain(
         &mut self,
+        maker: Option<Ref<Domain>>,
         module: usize,
         request: &DomainRequest<'_>,
     ) -> Result<Ref<Domain>, Error> {
-        let &DomainRequest { quota, bytes, budget, .. } = request;
+        let &DomainRequest { quota, bytes, budget, placement, .. } = request;
+        self.domains.reserve(1)?;
         self.take_quota(quota, bytes)?;
+        let view = self.enter_view(maker, placement).inspect_err(|_| self.return_quota(quota, bytes))?;
         let mut domain = empty_domain(request);
-        domain.module = Some(module);
-        let made = self.domains.insert(domain).map_err(Error::from);
-        let domain = made.inspect_err(|_| self.return_quota(quota, bytes))?;
+        (domain.module, domain.view) = (Some(module), Some(view));
+        let domain = self.domains.insert(domain)?;
         let loaded = self.take_share(domain, budget.share()).and_then(|()| self.furnish(domain, module));
         if let Err(error) = loaded {
             self.return_share(domain);
             self.release_domain_memory(domain);
             self.empty_space(Owner(domain.number()));
             self.domains.remove(domain);
+            self.leave_view(view);
             self.return_quota(quota, bytes);
             return Err(error);
         }
@@ -190,15 +198,18 @@ impl Kernel {
     fn furnish_memory(&mut self, domain: Ref<Domain>, module: usize) -> Result<(), Error> {
         let owner = Owner(domain.number());
         self.charge(domain, self.room_for_caps(domain) * CAP_BYTES)?;
-        let mut member = self.sharing.join(owner, Rights::ReadWrite)?;
+        let Domain { view: Some(view), base, .. } = self.domains[domain] else { return Err(Error::Gone) };
+        let View { keys, tables, .. } = &mut self.views[view];
+        let mut member = self.sharing.join(keys, owner, Rights::ReadWrite, Spread::OneView)?;
         let key = if protection::in_force().has_keys() {
-            self.sharing.map(&mut member, &mut self.keys).map(Some)
+            self.sharing.map(&mut member, keys).map(Some)
         } else {
             Ok(None)
         };
-        translations::note_keys(&self.keys);
+        translations::note_keys(keys);
         self.domains[domain].member = Some(member);
         self.domains[domain].key = key?;
+        mem::with(|memory| tables.show_slot(memory, base)).map_err(|_| Error::OutOfMemory)?;
         self.load_image(domain, module)
     }
 }
@@ -213,10 +224,11 @@ pub(crate) struct DomainRequest<'a> {
     pub(crate) priority: u8,
     pub(crate) budget: Budget,
     pub(crate) overrun_ns: u64,
+    pub(crate) placement: Placement,
 }
 
 fn empty_domain(request: &DomainRequest<'_>) -> Domain {
-    let &DomainRequest { name, quota, bytes: quota_bytes, priority, budget, overrun_ns } = request;
+    let &DomainRequest { name, quota, bytes: quota_bytes, priority, budget, overrun_ns, .. } = request;
     Domain {
         name: libpks::abi::name(name),
         state: DomainState::Created,
@@ -226,6 +238,7 @@ fn empty_domain(request: &DomainRequest<'_>) -> Domain {
         image_bytes: 0,
         heap_bytes: 0,
         entry: 0,
+        view: None,
         member: None,
         key: None,
         quota,

@@ -44,8 +44,9 @@ impl Kernel {
             }
             let books = &self.domains[domain];
             if books.refs == 0 && !books.doomed {
-                let (quota, free) = (books.quota, books.quota_bytes - books.used_bytes);
+                let (quota, free, view) = (books.quota, books.quota_bytes - books.used_bytes, books.view);
                 self.domains.remove(domain);
+                view.into_iter().for_each(|view| self.leave_view(view));
                 self.return_quota(quota, free);
             }
         }

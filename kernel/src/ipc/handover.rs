@@ -78,8 +78,10 @@ impl Kernel {
             return Ok(None);
         }
         let region: Ref<Region> = Ref::of(object);
-        let class = self.regions.get(region).ok_or(Error::Gone)?.member.class();
-        let before = [from, to].map(|owner| (owner, self.sharing.rights(class, owner)));
+        if self.regions.get(region).is_none() {
+            return Err(Error::Gone);
+        }
+        let before = [from, to].map(|owner| (owner, self.held(region, owner)));
         let keeps = self.caps.rights_without(from, object, moves);
         let moved = moves.iter().filter_map(|&handle| self.caps.lookup(from, handle).ok());
         let moved =

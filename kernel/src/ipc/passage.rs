@@ -236,7 +236,9 @@ impl Kernel {
             Some(below) => &self.activations[below].seat,
             None => &books.home,
         };
-        (simple && self.domains.get(below.domain).is_some()).then(|| Frame {
+        let view = self.domains[activation.seat.domain].view;
+        let beside = self.domains.get(below.domain).is_some_and(|caller| caller.view == view);
+        (simple && beside).then(|| Frame {
             rsp: activation.caller_rsp,
             owner: below.domain.raw(),
             word_at: address(&below.word),
@@ -249,6 +251,10 @@ impl Kernel {
     pub(super) fn remember_connection(&mut self, handle: u64, owner: Ref<Domain>, thread: Ref<Thread>) {
         let Thread { top: Some(at), record, .. } = &self.threads[thread] else { return };
         let activation = &self.activations[*at];
+        // Into another view only the kernel leads: it takes another root.
+        if self.domains[owner].view != self.domains[activation.seat.domain].view {
+            return;
+        }
         let connection = Connection {
             handle,
             owner: owner.raw(),

@@ -7,8 +7,11 @@
 //!    and books of its own.
 //! 4. The direct map carries the kernel's key everywhere, and maps read-only every frame that is mapped executable
 //!    elsewhere.
-//! 5. Keys in slots and regions are those of their domain or class; nothing there carries key 0 or the kernel's.
+//! 5. Slots carry the key of their domain. Regions carry the kernel's in its own root, and in a view that of their class
+//!    there; nothing there carries key 0.
 //! 6. Nothing is mapped outside of the areas that `mem` lists.
+//! 7. A view shows the slots of its own domains and the regions that they hold, and nothing else of either; of all other
+//!    memory every root of a view shows what its CPU's own root does.
 
 use super::bringup::{self, TOP_SPAN};
 use super::map::Leaf;
@@ -18,7 +21,9 @@ use super::{
 };
 use crate::arch::{protection, window};
 use crate::boot::MAX_CPUS;
+use crate::object::Ref;
 use crate::state::Kernel;
+use crate::view::View;
 use heapless::Vec;
 use libpks::abi::layout;
 use libpks::pkey::Pkey;
@@ -36,7 +41,7 @@ pub(crate) struct Audit {
 const NAMED: u64 = 8;
 
 /// Audits the mappings of every CPU whose root is given, the first in full, of the others what they do not share
-/// with it.
+/// with it; and what every view has of its own.
 pub(crate) fn run(kernel: &Kernel, roots: &[u64]) -> Audit {
     let mut audit = Audit::default();
     let levels = super::with(|memory| memory.tables.levels);
@@ -54,7 +59,7 @@ pub(crate) fn run(kernel: &Kernel, roots: &[u64]) -> Audit {
     for (number, &root) in roots.iter().enumerate() {
         let shared = first.filter(|_| number > 0);
         walk(Table(root), shared, levels, 0, true, &mut |address, leaf| {
-            let mut rule = broken_rule(kernel, address, leaf);
+            let mut rule = broken_rule(address, leaf).or_else(|| owner_rule(kernel, address, leaf.key()));
             if matches!(address, window::SLOTS | window::PER_CPU) {
                 let frame = leaf.frame(address);
                 if own_frames.contains(&frame) || own_frames.push(frame).is_err() {
@@ -62,6 +67,26 @@ pub(crate) fn run(kernel: &Kernel, roots: &[u64]) -> Audit {
                 }
             }
             note(address, leaf, rule);
+        });
+    }
+    for at in kernel.all_views() {
+        let tables = &kernel.views[at].tables;
+        let [uneven, foreign] = tables.odd_entries(roots);
+        let mut odd = |address: Option<u64>, rule| {
+            if let Some(address) = address {
+                note(address, Leaf { entry: 0, level: 4, user: false }, Some(rule));
+            }
+        };
+        odd(uneven, "a CPU has another entry in a view");
+        odd(foreign, "a view has another entry for the kernel's memory");
+        tables.each_own(|level3, base| {
+            walk(level3, None, 3, base, true, &mut |address, leaf| {
+                note(
+                    address,
+                    leaf,
+                    broken_rule(address, leaf).or_else(|| view_rule(kernel, at, address, leaf.key())),
+                );
+            });
         });
     }
     audit
@@ -99,7 +124,7 @@ fn canonical(address: u64, level: u8) -> u64 {
     if level >= 4 && address >> top & 1 == 1 { address | !0 << top } else { address }
 }
 
-fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str> {
+fn broken_rule(address: u64, leaf: Leaf) -> Option<&'static str> {
     if leaf.writable() && leaf.executable() {
         return Some("writable and executable");
     }
@@ -128,7 +153,7 @@ fn broken_rule(kernel: &Kernel, address: u64, leaf: Leaf) -> Option<&'static str
     if address >= KERNEL_TABLES && key != Pkey::KERNEL && leaf.is_keyed() {
         return Some("kernel page without the kernel's key");
     }
-    owner_rule(kernel, address, key)
+    None
 }
 
 /// The kernel's text and the slots, in which images lie.
@@ -161,30 +186,41 @@ fn is_outside_of_keys(address: u64) -> bool {
     matches!(address, window::CONSTANTS | window::SLOTS | window::TABLES) || address == idt
 }
 
+fn is_region(address: u64) -> bool {
+    (layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address)
+}
+
+/// What is wrong with a page of a slot or a region in the kernel's own root.
 fn owner_rule(kernel: &Kernel, address: u64, key: Pkey) -> Option<&'static str> {
-    if !protection::in_force().has_keys() {
-        return None;
-    }
+    let has_keys = protection::in_force().has_keys();
     if let Some(slot) = layout::slot_of(address) {
         let domain = kernel.domains.at_number(slot as u32).map(|at| &kernel.domains[at]);
         return match domain {
             None => Some("page in the slot of no domain"),
-            Some(domain) if domain.key != Some(key) => Some("private page without its domain's key"),
+            Some(domain) if has_keys && domain.key != Some(key) => {
+                Some("private page without its domain's key")
+            }
             Some(_) => None,
         };
     }
-    if (layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address) {
-        let region = (0..kernel.regions.capacity())
-            .filter_map(|number| kernel.regions.at_number(number))
-            .find(|&at| {
-                let region = &kernel.regions[at];
-                (region.address..region.address + region.pages * PAGE).contains(&address)
-            });
-        return match region {
-            None => Some("page of no region"),
-            Some(at) if kernel.regions[at].key != key => Some("region's page without its class's key"),
-            Some(_) => None,
-        };
+    match is_region(address) {
+        true if kernel.region_at(address).is_none() => Some("page of no region"),
+        true if key != Pkey::KERNEL => Some("region's page without the kernel's key"),
+        _ => None,
     }
-    None
+}
+
+/// What is wrong with a page that a view shows of a slot or a region.
+fn view_rule(kernel: &Kernel, view: Ref<View>, address: u64, key: Pkey) -> Option<&'static str> {
+    if let Some(slot) = layout::slot_of(address) {
+        let domain = kernel.domains.at_number(slot as u32).map(|at| &kernel.domains[at]);
+        let own = domain.is_some_and(|domain| domain.view == Some(view));
+        return if own { owner_rule(kernel, address, key) } else { Some("slot of another view's domain") };
+    }
+    let facet = kernel.region_at(address).and_then(|region| kernel.facet_in(region, view));
+    match facet {
+        None => Some("page of a region that no domain of the view holds"),
+        Some(at) if kernel.facets[at].key != key => Some("region's page without its class's key"),
+        Some(_) => None,
+    }
 }

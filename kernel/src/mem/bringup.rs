@@ -5,7 +5,7 @@ use super::map::{MapError, Mapping, PageTables};
 use super::paging::{ADDRESS, Table, index};
 use super::{
     DEVICES, DIRECT_MAP, KERNEL_TABLES, KERNEL_TABLES_BYTES, MEMORY, Memory, PAGE, UNKEYED_TEST_PAGE,
-    translations,
+    translations, vault,
 };
 use crate::arch::entry::{self, Sites};
 use crate::arch::protection::Instructions;
@@ -37,8 +37,8 @@ unsafe extern "C" {
     static __text_end: u8;
     static __init_start: u8;
     static __init_end: u8;
-    static __selftest_start: u8;
-    static __selftest_end: u8;
+    static __vault_start: u8;
+    static __vault_end: u8;
     static __rodata_start: u8;
     static __rodata_end: u8;
     static __data_start: u8;
@@ -55,14 +55,14 @@ struct Section {
 
 /// The sections of the image. All of it carries the kernel's key, text too: instruction fetches are not checked, so
 /// domains can pass the gates but read nothing. The IDT alone is out of PKRS's reach, because the CPU reads it under any
-/// word. The text of SelfTest writes PKRS and CR0 without a check: here it cannot be executed (see [`open_vault`]).
+/// word. The vault's text writes registers without a check: here it cannot be executed (see [`vault`]).
 fn sections() -> [Section; 6] {
     let at = |symbol: *const u8| symbol as u64;
     let section = |from, to, mapping| Section { from: at(from), to: at(to), mapping };
     [
         section(&raw const __text_start, &raw const __text_end, Mapping::text(Pkey::KERNEL)),
         section(&raw const __init_start, &raw const __init_end, Mapping::text(Pkey::KERNEL)),
-        section(&raw const __selftest_start, &raw const __selftest_end, Mapping::constant(Pkey::KERNEL)),
+        section(&raw const __vault_start, &raw const __vault_end, Mapping::constant(Pkey::KERNEL)),
         section(&raw const __rodata_start, &raw const __rodata_end, Mapping::constant(Pkey::KERNEL)),
         section(&raw const __data_start, &raw const __idt_end, Mapping::READ_UNDER_ANY_PKRS),
         section(&raw const __idt_end, &raw const __image_end, Mapping::data(Pkey::KERNEL)),
@@ -105,7 +105,7 @@ pub(crate) unsafe fn build(boot: &Boot) -> Result<Roots, BringupError> {
     map_ram(&mut memory, boot)?;
     map_image(&mut memory, boot)?;
     let mut roots = Roots::new();
-    let vault = boot.image_physical + (&raw const __selftest_start as u64 - &raw const __image_start as u64);
+    let vault = boot.image_physical + (vault_start() - &raw const __image_start as u64);
     for (number, _) in boot.cpus.iter().enumerate() {
         let root = build_cpu(&mut memory, number as u64, vault)?;
         let _ = roots.push(root);
@@ -299,15 +299,16 @@ impl Memory {
 
 /// A CPU's root: the shared entries, but an own path down to its window. The bootstrap CPU's is the shared root.
 #[unsafe(link_section = ".init.text")]
-fn build_cpu(memory: &mut Memory, number: u64, vault: u64) -> Result<u64, BringupError> {
+fn build_cpu(memory: &mut Memory, number: u64, vault_text: u64) -> Result<u64, BringupError> {
     let shared = memory.tables.root;
     let root = if number == 0 { shared } else { own_path(memory, shared)? };
     memory.tables.root = root;
     let mapped = map_window(memory, number);
-    let vault = memory.map_page(window::VAULT, vault, Mapping::constant(Pkey::KERNEL));
+    let mapped = mapped
+        .and_then(|()| Ok(memory.map_page(window::VAULT, vault_text, Mapping::constant(Pkey::KERNEL))?));
+    vault::found(number as usize, memory.tables.table_of(window::VAULT));
     memory.tables.root = shared;
     mapped?;
-    vault?;
     Ok(root.0)
 }
 
@@ -389,17 +390,7 @@ fn protect_in_window(root: u64, address: u64, mapping: Mapping) {
     insn::invalidate_page(address);
 }
 
-/// Runs something while the vault of this CPU can be executed. Nothing else runs here meanwhile, for interrupts are
-/// off, and no other CPU maps this window.
-pub(crate) fn open_vault<R>(work_fn: impl FnOnce() -> R) -> R {
-    let root = insn::read_cr3() & ADDRESS;
-    protect_in_window(root, window::VAULT, Mapping::text(Pkey::KERNEL));
-    let result = work_fn();
-    protect_in_window(root, window::VAULT, Mapping::constant(Pkey::KERNEL));
-    result
-}
-
-/// How far the vault lies above the text that it shows.
-pub(crate) fn vault_offset() -> u64 {
-    window::VAULT - &raw const __selftest_start as u64
+/// Where the vault's text was linked.
+pub(super) fn vault_start() -> u64 {
+    &raw const __vault_start as u64
 }

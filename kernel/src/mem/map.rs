@@ -69,7 +69,7 @@ impl Mapping {
 
 /// Whether the entry of this level for an address has U/S set, so that leaves below it decide: with PKU every one, else
 /// those that lead to the test page, and to the area of the kernel's image and the CPU windows.
-fn leaves_decide_user(address: u64, level: u8) -> bool {
+pub(super) fn leaves_decide_user(address: u64, level: u8) -> bool {
     let last = address | ((PAGE << (9 * (level as u64 - 1))) - 1);
     let first = last & !((PAGE << (9 * (level as u64 - 1))) - 1);
     protection::in_force().covers_user_pages()
@@ -174,13 +174,56 @@ impl PageTables {
                 table.set(at, physical | mapping.flags() | large);
                 return Ok(());
             }
-            // Top-level entries are made at boot, so that the roots of all CPUs stay equal.
-            if level == self.levels || (self.levels == 5 && level == 4) {
-                return Err(MapError::OutsideAreas);
-            }
-            let user = leaves_decide_user(address, level);
-            table.set(at, table_entry(Table(frames().ok_or(MapError::NoFrames)?), user));
+            self.add_table(table, address, level, frames)?;
         }
+    }
+
+    /// The lowest table that there is for an address.
+    pub(super) fn table_of(&self, address: u64) -> Table {
+        self.descend(address).0
+    }
+
+    /// The table of a level that an address leads to, which is made where it is missing.
+    ///
+    /// # Errors
+    /// [`MapError::NoFrames`], [`MapError::Taken`] if a large page is there, [`MapError::OutsideAreas`].
+    pub(super) fn table_at(
+        &mut self,
+        address: u64,
+        wanted: u8,
+        frames: FrameSource<'_>,
+    ) -> Result<Table, MapError> {
+        let mut table = self.root;
+        for level in (wanted + 1..=self.levels).rev() {
+            let entry = table.get(index(address, level));
+            if is_present(entry) {
+                if is_leaf(entry, level) {
+                    return Err(MapError::Taken);
+                }
+                table = Table(entry & ADDRESS);
+                continue;
+            }
+            let below = self.add_table(table, address, level, frames)?;
+            table = below;
+        }
+        Ok(table)
+    }
+
+    /// A new table below another one. Top-level entries are made at boot and with a view: the roots of all CPUs have
+    /// the same.
+    fn add_table(
+        &self,
+        table: Table,
+        address: u64,
+        level: u8,
+        frames: FrameSource<'_>,
+    ) -> Result<Table, MapError> {
+        if level == self.levels || (self.levels == 5 && level == 4) {
+            return Err(MapError::OutsideAreas);
+        }
+        let below = Table(frames().ok_or(MapError::NoFrames)?);
+        table.set(index(address, level), table_entry(below, leaves_decide_user(address, level)));
+        Ok(below)
     }
 
     /// Makes the tables of the upper levels for an address, at boot.

@@ -11,7 +11,8 @@
 //! | kernel image | `0xffff_ffff_8000_0000` | 1; the IDT 0 |
 //! | CPU window | `0xffff_ffff_c000_0000` | see `arch::window` |
 //!
-//! Top-level entries are made at boot and never change; every CPU's root holds the same ones but for the last GiB.
+//! Top-level entries are made at boot, or with a view (`view`); every CPU's root holds the same ones but for the last
+//! GiB. Only the kernel's own root, on which no domain runs, has all slots and all regions.
 
 pub(crate) mod audit;
 pub(crate) mod bringup;
@@ -20,11 +21,14 @@ mod map;
 mod paging;
 mod table;
 pub(crate) mod translations;
+pub(crate) mod vault;
+mod view;
 
-pub(crate) use bringup::{forget_init, open_vault, vault_offset};
+pub(crate) use bringup::forget_init;
 pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
-pub(crate) use map::{MapError, Mapping, PageTables};
+pub(crate) use map::{Leaf, MapError, Mapping, PageTables};
 pub(crate) use table::ReservedTable;
+pub(crate) use view::ViewTables;
 
 use libpks::frames::FrameBitmap;
 use libpks::translations::Event;

@@ -7,12 +7,15 @@ use crate::arch::{insn, window};
 use crate::boot::MAX_CPUS;
 use core::sync::atomic::{AtomicBool, Ordering};
 use libpks::frames::FrameBitmap;
-use libpks::pkey::{KeyAllocator, Pkey, Pkrs, Rights};
+use libpks::pkey::{Pkey, Pkrs, Rights};
+use libpks::sharing::ViewKeys;
 use libpks::translations::{ANNOUNCEMENT, Crossings, Event, HEADER_BYTES, Header, RECORD_BYTES, Record};
 use spin::Mutex;
 
 /// Whether this kernel records.
 pub(crate) const ON: bool = cfg!(feature = "log-translations");
+/// The most views of which keys are recorded.
+const MAX_VIEWS: usize = 64;
 /// Bytes of the log: four million records.
 const LOG_BYTES: u64 = HEADER_BYTES + (128 << 20);
 
@@ -21,8 +24,8 @@ struct Log {
     at: Option<u64>,
     header: Header,
     crossings: Crossings<MAX_CPUS>,
-    /// Keys that are handed out: bit k is key k.
-    keys: u16,
+    /// Keys that are handed out, by view: bit k is key k. Views beyond are not recorded; a test makes no so many.
+    keys: [u16; MAX_VIEWS],
 }
 
 /// Taken last of all locks. What changes a translation is done while it is held, so that no other record comes between.
@@ -30,7 +33,7 @@ static LOG: Mutex<Log> = Mutex::new(Log {
     at: None,
     header: Header { capacity: (LOG_BYTES - HEADER_BYTES) / RECORD_BYTES, written: 0, lost: 0 },
     crossings: Crossings::new(),
-    keys: 0,
+    keys: [0; MAX_VIEWS],
 });
 /// Whether CPUs have windows, and so numbers. Before then they are on the loader's page tables, which are not recorded.
 static WINDOWS: AtomicBool = AtomicBool::new(false);
@@ -99,16 +102,25 @@ pub(crate) fn leaving(word: Pkrs) {
     }
 }
 
-/// Keys may have been handed out or given back.
-pub(crate) fn note_keys(keys: &KeyAllocator) {
+/// There is a view more, with these roots.
+pub(crate) fn note_view(view: u32, roots: impl Iterator<Item = u64>) {
+    if ON {
+        roots.for_each(|root| step(|| Some(Event::ViewMade { view, root })));
+    }
+}
+
+/// Keys of a view may have been handed out or given back.
+pub(crate) fn note_keys(keys: &ViewKeys) {
     if !ON {
         return;
     }
-    let mut log = LOG.lock();
+    let (mut log, view) = (LOG.lock(), keys.number());
     let now = keys.allocated().fold(0, |keys, key| keys | 1 << key.index());
-    let before = core::mem::replace(&mut log.keys, now);
+    let Some(before) = log.keys.get_mut(view as usize) else { return };
+    let before = core::mem::replace(before, now);
     for key in (0..16).filter(|key| (before ^ now) & 1 << key != 0) {
-        log.append(if now & 1 << key != 0 { Event::KeyTaken { key } } else { Event::KeyFreed { key } });
+        let taken = now & 1 << key != 0;
+        log.append(if taken { Event::KeyTaken { view, key } } else { Event::KeyFreed { view, key } });
     }
 }
 

@@ -53,14 +53,18 @@ pub(crate) struct CpuBooks {
     yielded: bool,
     /// When this CPU was in the kernel last, or was sent an NMI because that was long ago.
     seen: u64,
+    /// The root that is in force.
+    pub(crate) root: u64,
     pub(crate) switches: u64,
+    /// How often another root was put in force.
+    pub(crate) roots_loaded: u64,
     pub(crate) entries: u64,
     pub(crate) pkrs_writes: u64,
 }
 
 impl CpuBooks {
-    /// A CPU that idles.
-    pub(crate) fn new(apic_id: u32, idle: Ref<Thread>) -> CpuBooks {
+    /// A CPU that idles, on this root.
+    pub(crate) fn new(apic_id: u32, idle: Ref<Thread>, root: u64) -> CpuBooks {
         CpuBooks {
             apic_id,
             current: idle,
@@ -72,7 +76,9 @@ impl CpuBooks {
             slice_end: 0,
             yielded: false,
             seen: 0,
+            root,
             switches: 0,
+            roots_loaded: 0,
             entries: 0,
             pkrs_writes: 0,
         }

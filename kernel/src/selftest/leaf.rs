@@ -1,9 +1,9 @@
 //! Accesses through a leaf of any size, and fetches: a page is mapped, accessed once and unmapped within one operation,
 //! so that nothing of it is left whatever becomes of who asked.
 
-use super::{MENDED, Outcome, in_vault, probe, word_from};
+use super::{MENDED, Outcome, probe, word_from};
 use crate::arch::protection::{IA32_PKRS, pkrs_number, pkrs_write};
-use crate::mem::{self, LEAF_TEST, Mapping, PAGE};
+use crate::mem::{self, LEAF_TEST, Mapping, PAGE, vault};
 use crate::state::Kernel;
 use core::arch::naked_asm;
 use core::arch::x86_64::__cpuid;
@@ -25,7 +25,7 @@ const JMP_RDX: [u8; 2] = [0xff, 0xe2];
 /// # Safety
 /// Keys are on; interrupts are off; at the address lies the code that [`code`] makes, or a page whose fetch faults.
 #[unsafe(naked)]
-#[unsafe(link_section = ".selftest.text")]
+#[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn fetch_page(address: u64, word: u32, value: *mut u64) {
     naked_asm!(
         "push rbx",
@@ -129,7 +129,7 @@ fn fetch(address: u64, word: Pkrs) -> Outcome {
     super::retry_over_nmis(|| {
         let mut value = 0;
         // SAFETY: keys are on, interrupts are off in the kernel; the page holds code that comes back, or cannot be executed.
-        in_vault(fetch_page as FetchPage, |fetch| unsafe { fetch(address, word.raw(), &raw mut value) });
+        vault::run(fetch_page as FetchPage, |fetch| unsafe { fetch(address, word.raw(), &raw mut value) });
         Outcome { value, ..*MENDED.lock() }
     })
 }

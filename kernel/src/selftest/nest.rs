@@ -1,9 +1,9 @@
 //! Traps inside one another, as many as there are stacks for and more, and stacks that overflow.
 
-use super::{NMI_PKRS, NMI_WATCHED, NMIS, vault_alias};
+use super::{NMI_PKRS, NMI_WATCHED, NMIS};
 use crate::arch::protection::live_pkrs;
 use crate::arch::{apic, window};
-use crate::selftest::in_vault;
+use crate::mem::vault;
 use crate::state::Kernel;
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -41,7 +41,7 @@ type Breakpoint = unsafe extern "C" fn();
 /// # Safety
 /// At DEPTH 1 or more, the vault being open; [`super::mend`] lets it go on.
 #[unsafe(naked)]
-#[unsafe(link_section = ".selftest.text")]
+#[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn breakpoint() {
     naked_asm!(
         "2: int3",
@@ -64,7 +64,7 @@ pub(super) fn note_breakpoint() {
     LEFT.store(left, Ordering::SeqCst);
     if left > 0 {
         // SAFETY: the vault is open, for a breakpoint in it brought us here; what it traps into lets it go on.
-        unsafe { vault_alias(breakpoint as Breakpoint)() };
+        unsafe { vault::alias(breakpoint as Breakpoint)() };
     } else {
         match INNERMOST.load(Ordering::SeqCst) {
             NMI => take_nmi(),
@@ -149,5 +149,5 @@ fn nest(levels: u32, innermost: u32) {
     LEFT.store(levels, Ordering::SeqCst);
     INNERMOST.store(innermost, Ordering::SeqCst);
     // SAFETY: at DEPTH 1; the breakpoint is in the table of fix-ups.
-    in_vault(breakpoint as Breakpoint, |breakpoint| unsafe { breakpoint() });
+    vault::run(breakpoint as Breakpoint, |breakpoint| unsafe { breakpoint() });
 }

@@ -1,7 +1,8 @@
 //! One access under a rights word of the caller's choice.
 
-use super::{MENDED, Outcome, in_vault, retry_over_nmis, word_from};
+use super::{MENDED, Outcome, retry_over_nmis, word_from};
 use crate::arch::protection::{self, IA32_PKRS, pkrs_number, pkrs_write};
+use crate::mem::vault;
 use crate::state::Kernel;
 use core::arch::naked_asm;
 use libpks::abi::Error;
@@ -35,7 +36,7 @@ impl Circumstances {
 /// # Safety
 /// Keys are on; interrupts are off; the address may be anything, because a fault is mended.
 #[unsafe(naked)]
-#[unsafe(link_section = ".selftest.text")]
+#[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn probe_access(
     address: u64,
     word: u32,
@@ -117,7 +118,7 @@ pub(super) fn access(
         let mut read = 0;
         // SAFETY: keys are on, interrupts are off in the kernel; whatever the address is, its fault is mended. What a write
         // changes is the test's affair: the capability is there for that.
-        in_vault(probe_access as ProbeAccess, |probe| unsafe {
+        vault::run(probe_access as ProbeAccess, |probe| unsafe {
             probe(address, word.raw(), access, value, &raw mut read, circumstances.code());
         });
         Outcome { value: read, ..*MENDED.lock() }

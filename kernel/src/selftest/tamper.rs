@@ -1,7 +1,6 @@
 //! Damage to the kernel's own state, behind the back of its books: so that a test can see whether its checks bite.
 
 use super::word_from;
-use crate::mem;
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
@@ -10,17 +9,22 @@ use libpks::pkey::{Pkey, Rights};
 
 impl Kernel {
     /// See [`libpks::abi::selftest::SelfTestOp::SetLeafKey`].
-    pub(super) fn set_leaf_key(&mut self, address: u64, key: u64) -> Result<[u64; 8], Error> {
+    pub(super) fn set_leaf_key(
+        &mut self,
+        thread: Ref<Thread>,
+        address: u64,
+        key: u64,
+    ) -> Result<[u64; 8], Error> {
         let key = u8::try_from(key).ok().and_then(Pkey::new).ok_or(Error::InvalidArgument)?;
         if !(layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address) {
             return Err(Error::InvalidArgument);
         }
-        let old = mem::with(|memory| {
-            let leaf = memory.tables.walk(address)?;
-            memory.tables.set_key(address, key).then_some(leaf.key())
-        });
+        let view = self.view_of(self.owner(thread)).ok_or(Error::NotFound)?;
+        let tables = &mut self.views[view].tables;
+        let old = tables.walk(address).ok_or(Error::NotFound)?.key();
+        tables.set_key(address, 1, key);
         self.invalidate(address, 1);
-        Ok([u64::from(old.ok_or(Error::NotFound)?.index()), 0, 0, 0, 0, 0, 0, 0])
+        Ok([u64::from(old.index()), 0, 0, 0, 0, 0, 0, 0])
     }
 
     /// See [`libpks::abi::selftest::SelfTestOp::SetWord`].

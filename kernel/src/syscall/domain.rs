@@ -5,8 +5,9 @@ use crate::domain::{Domain, DomainRequest, Quota};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::ThreadRequest;
+use crate::view::Placement;
 use libpks::abi::inspect::DomainState;
-use libpks::abi::{Error, Syscall, layout};
+use libpks::abi::{Error, PLACE_ALONE, PLACE_ANYWHERE, PLACE_HERE, Syscall, layout};
 use libpks::budget::{Budget, OVERRUN_LEAST_NS, OVERRUN_LONGEST_NS};
 use libpks::cap::{CapRights, ObjectKind, Owner};
 
@@ -79,7 +80,7 @@ impl Kernel {
     }
 
     fn make_domain(&mut self, request: &Request) -> Outcome {
-        let [_, quota, bytes, priority, budget_ns, every_ns, overrun_ns, _] = request.words;
+        let [_, quota, bytes, priority, budget_ns, every_ns, overrun_ns, placement] = request.words;
         let module = self.module_for(request)?;
         let quota =
             self.object::<Quota>(request.owner(), quota, ObjectKind::MemoryQuota, CapRights::MANAGE)?;
@@ -97,8 +98,17 @@ impl Kernel {
         if name.contains(char::is_control) {
             return Err(Error::InvalidArgument);
         }
-        let made = DomainRequest { name: &name, quota, bytes, priority, budget, overrun_ns };
-        let domain = self.create_domain(module, &made)?;
+        let placement = match placement {
+            PLACE_ANYWHERE => Placement::Anywhere,
+            PLACE_HERE => Placement::Beside(request.domain),
+            PLACE_ALONE => Placement::Alone,
+            beside => {
+                let rights = CapRights::READ;
+                Placement::Beside(self.object(request.owner(), beside, ObjectKind::Domain, rights)?)
+            }
+        };
+        let made = DomainRequest { name: &name, quota, bytes, priority, budget, overrun_ns, placement };
+        let domain = self.create_domain(Some(request.domain), module, &made)?;
         self.domains[domain].refs = 1;
         let rights = CapRights::READ | CapRights::GRANT | CapRights::MANAGE;
         let handle = self.give_root(request.owner(), domain.object(ObjectKind::Domain), rights)?;

@@ -9,6 +9,7 @@ use crate::object::Ref;
 use crate::places;
 use crate::state::Kernel;
 use crate::thread::{State, Thread};
+use crate::view::View;
 use core::fmt::Write;
 use libpks::abi::inspect::{
     CapInfo, CpuInfo, DomainInfo, KeyInfo, Objects, Subject, SystemInfo, ThreadInfo, ThreadState,
@@ -89,7 +90,7 @@ impl Kernel {
         let number = u32::try_from(index).map_err(|_| Error::NotFound)?;
         let none = [0; 8];
         match subject {
-            Subject::System if index == 0 => self.encoded(asking, none, &self.system_info()),
+            Subject::System if index == 0 => self.encoded(asking, none, &self.system_info(asking)),
             Subject::System => Err(Error::NotFound),
             Subject::Domain => {
                 // The idle domain, number 0, is the kernel's own affair.
@@ -106,7 +107,8 @@ impl Kernel {
             }
             Subject::Key => {
                 let key = u8::try_from(index).ok().and_then(Pkey::new).ok_or(Error::NotFound)?;
-                self.encoded(asking, none, &self.key_info(key))
+                let view = u32::try_from(sub_index).ok().and_then(|view| self.views.at_number(view));
+                self.encoded(asking, none, &self.key_info(view.ok_or(Error::NotFound)?, key))
             }
             Subject::Capability => self.encoded(asking, none, &self.cap_info(Owner(number), sub_index)?),
             Subject::Fault => {
@@ -123,7 +125,8 @@ impl Kernel {
         }
     }
 
-    fn system_info(&self) -> SystemInfo {
+    fn system_info(&self, asking: Ref<Thread>) -> SystemInfo {
+        let view = self.view_of(self.owner(asking));
         let (frames_total, frames_free, paging_levels) =
             mem::with(|memory| (memory.frames_total, memory.frames.free_count(), memory.tables.levels));
         SystemInfo {
@@ -135,7 +138,8 @@ impl Kernel {
             frames_total,
             frames_free,
             loader: self.boot.loader.clone(),
-            keys_free: self.keys.available(),
+            keys_free: view.map_or(0, |view| self.views[view].keys.available()),
+            views: self.views.count(),
         }
     }
 
@@ -149,6 +153,8 @@ impl Kernel {
             self.endpoints.capacity(),
             self.notifications.capacity(),
             self.regions.capacity(),
+            self.facets.capacity(),
+            self.views.capacity(),
             self.openings.capacity(),
             self.pooled_keys.capacity(),
             self.ports.capacity(),
@@ -157,7 +163,7 @@ impl Kernel {
         ];
         Objects {
             frames_free: mem::with(|memory| memory.frames.free_count()),
-            keys_free: u32::from(self.keys.available()),
+            keys_taken: self.all_views().map(|at| self.views[at].keys.allocated().count() as u32).sum(),
             domains: self.domains.count(),
             threads: self.threads.count(),
             spare_threads: self.spare_threads,
@@ -165,6 +171,7 @@ impl Kernel {
             endpoints: self.endpoints.count(),
             notifications: self.notifications.count(),
             regions: self.regions.count(),
+            facets: self.facets.count(),
             openings: self.openings.count(),
             pooled_keys: self.pooled_keys.count(),
             ports: self.ports.count(),
@@ -182,6 +189,7 @@ impl Kernel {
             id: at.number(),
             name: domain.name.clone(),
             state: domain.state,
+            view: domain.view.map_or(0, Ref::number),
             key: domain.key.map(Pkey::index),
             base: domain.base,
             quota_bytes: domain.quota_bytes,
@@ -221,7 +229,7 @@ impl Kernel {
         }
     }
 
-    fn key_info(&self, key: Pkey) -> KeyInfo {
+    fn key_info(&self, view: Ref<View>, key: Pkey) -> KeyInfo {
         let mut purpose = heapless::String::new();
         let mut pages = 0;
         // Cut where it does not fit.
@@ -234,14 +242,15 @@ impl Kernel {
         };
         for at in (0..self.domains.capacity()).filter_map(|n| self.domains.at_number(n)) {
             let domain = &self.domains[at];
-            if domain.key == Some(key) {
+            if domain.view == Some(view) && domain.key == Some(key) {
                 let _ = write!(purpose, "{} ", domain.name);
                 pages += domain.used_bytes / PAGE;
             }
         }
         for at in (0..self.regions.capacity()).filter_map(|n| self.regions.at_number(n)) {
             let region = &self.regions[at];
-            if region.key == key && key > Pkey::KERNEL {
+            let facet = self.facet_in(at, view);
+            if key > Pkey::KERNEL && facet.is_some_and(|facet| self.facets[facet].key == key) {
                 pages += region.pages;
                 let payer = self.domain_name(region.payer.domain);
                 if !purpose.contains(payer.as_str()) {
@@ -252,7 +261,7 @@ impl Kernel {
         if purpose.is_empty() {
             let taken = (0..self.pooled_keys.capacity())
                 .filter_map(|n| self.pooled_keys.at_number(n))
-                .any(|at| self.pooled_keys[at].key == key);
+                .any(|at| self.pooled_keys[at].view == view && self.pooled_keys[at].key == key);
             let _ = purpose.push_str(if taken { "taken from the pool" } else { "free" });
         }
         KeyInfo { key: key.index(), purpose, pages }

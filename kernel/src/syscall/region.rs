@@ -1,13 +1,13 @@
 //! Operations on regions, keys and the heap.
 
 use super::{Answer, Outcome, Request, misrouted};
-use crate::mem::{PAGE, translations};
+use crate::mem::PAGE;
 use crate::object::Ref;
 use crate::region::{PooledKey, Region};
 use crate::state::Kernel;
 use libpks::abi::{Error, Syscall};
 use libpks::cap::{CapRights, ObjectKind};
-use libpks::pkey::Rights;
+use libpks::pkey::{Pkey, Rights};
 
 /// The rights that a word names: 0 none, 1 read-only, 2 read-write.
 ///
@@ -38,10 +38,12 @@ impl Kernel {
             Syscall::RegionInfo => {
                 let region: Ref<Region> =
                     self.object(owner, first, ObjectKind::Region, CapRights::empty())?;
-                let live = self.seat(request.thread).word.rights(self.regions[region].key);
-                let books = &self.regions[region];
-                let key = u64::from(books.key.index());
-                Ok(Answer::Words([books.address, books.pages * PAGE, key, live as u64, 0, 0, 0, 0]))
+                let facet = self.facet_for(region, owner);
+                let key = facet.map_or(Pkey::KERNEL, |facet| self.facets[facet].key);
+                let live = self.seat(request.thread).word.rights(key);
+                let Region { address, pages, .. } = self.regions[region];
+                let key = u64::from(key.index());
+                Ok(Answer::Words([address, pages * PAGE, key, live as u64, 0, 0, 0, 0]))
             }
             Syscall::RegionOpen => {
                 let rights = rights_from(second)?;
@@ -64,11 +66,11 @@ impl Kernel {
             Syscall::HeapGrow => self.grow_heap(request.domain, first).map(Answer::one),
             Syscall::KeyAllocate => {
                 self.require(owner, first, ObjectKind::KeyPool, CapRights::MANAGE)?;
-                let key = self.keys.allocate()?;
-                translations::note_keys(&self.keys);
-                let made = self.pooled_keys.insert(PooledKey { key, refs: 1, regions: 0 });
+                let view = self.view_of(owner).ok_or(Error::Gone)?;
+                let key = self.take_key(view)?;
+                let made = self.pooled_keys.insert(PooledKey { view, key, refs: 1, regions: 0 });
                 let pooled = made.map_err(|error| {
-                    self.release_key(key);
+                    self.release_key(view, key);
                     Error::from(error)
                 })?;
                 let rights = CapRights::READ | CapRights::GRANT | CapRights::MANAGE;

@@ -12,6 +12,9 @@ pub enum FaultKind {
     Protection,
     /// Nothing is mapped there.
     NotMapped,
+    /// Something is there, but the domain's view does not show it: none of the view's domains may reach it (#PF with
+    /// error code bit 0 clear; Intel SDM vol. 3A, 4.7).
+    OtherView,
     /// The stack ran into its guard page.
     StackOverflow,
     /// An exception that is no page fault; the number is its vector.
@@ -23,6 +26,17 @@ pub enum FaultKind {
     /// A call that the domain served went on for longer than its client's budget and its own overrun budget; the
     /// message says by how much, and for whom.
     Hung,
+}
+
+impl FaultKind {
+    /// What the fault would be if all domains were in one view, where a key stops what here the view does.
+    #[must_use]
+    pub const fn as_in_one_view(self) -> FaultKind {
+        match self {
+            FaultKind::OtherView => FaultKind::ProtectionKey,
+            kind => kind,
+        }
+    }
 }
 
 /// What kind of access it was.

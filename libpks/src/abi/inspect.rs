@@ -14,7 +14,7 @@ pub enum Subject {
     Domain = 1,
     /// [`ThreadInfo`], by its number likewise.
     Thread = 2,
-    /// [`KeyInfo`] of the hardware key with this number.
+    /// [`KeyInfo`] of the hardware key with this number in the view whose number is word 3.
     Key = 3,
     /// [`CapInfo`]: capability (word 3) of the domain whose number is word 2.
     Capability = 4,
@@ -95,8 +95,10 @@ pub struct SystemInfo {
     pub frames_free: u64,
     /// Who loaded the kernel.
     pub loader: Name,
-    /// Hardware keys that the allocator can still give.
+    /// Hardware keys that can still be given in the view of who asks.
     pub keys_free: u8,
+    /// Views that there are, empty ones too; their numbers begin at 0.
+    pub views: u32,
 }
 
 /// How a domain is.
@@ -133,7 +135,9 @@ pub struct DomainInfo {
     pub name: Name,
     /// How it is.
     pub state: DomainState,
-    /// The hardware key of its private memory, if it has one.
+    /// The number of the view in which it is.
+    pub view: u32,
+    /// The hardware key of its private memory there, if it has one.
     pub key: Option<u8>,
     /// Its slot's first address.
     pub base: u64,
@@ -193,7 +197,7 @@ pub struct ThreadInfo {
     pub depth: u8,
 }
 
-/// A hardware key.
+/// A hardware key of a view.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyInfo {
     /// 0 to 15.
@@ -280,8 +284,8 @@ pub enum PlaceKind {
 pub struct Objects {
     /// Frames that are free.
     pub frames_free: u64,
-    /// Hardware keys that are free.
-    pub keys_free: u32,
+    /// Hardware keys that are in use, in all views.
+    pub keys_taken: u32,
     /// Domains, those that have ended and are still named by a capability included.
     pub domains: u32,
     /// Threads.
@@ -296,6 +300,8 @@ pub struct Objects {
     pub notifications: u32,
     /// Regions.
     pub regions: u32,
+    /// Regions in views: one counts in each that shows it.
+    pub facets: u32,
     /// What is open of regions.
     pub openings: u32,
     /// Keys that were taken from the pool.

@@ -24,10 +24,10 @@ pub mod start;
 pub mod syscall;
 
 pub use error::Error;
-pub use syscall::Syscall;
+pub use syscall::{PLACE_ALONE, PLACE_ANYWHERE, PLACE_HERE, Syscall};
 
 /// The version of this contract. It changes with every incompatible change of anything in [`crate::abi`].
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A name as the kernel keeps it: at most 32 bytes of UTF-8.
 pub type Name = heapless::String<32>;

@@ -7,6 +7,14 @@
 //! [`Error::WrongObject`](super::Error::WrongObject) and [`Error::MissingRights`](super::Error::MissingRights);
 //! further errors stand with the operation. Times are nanoseconds since boot; a deadline travels in RBX, 0 for none.
 
+/// Where a domain is to be ([`Syscall::DomainCreate`]): in the view of who makes it if there is room for it, else in any
+/// other.
+pub const PLACE_ANYWHERE: u64 = 0;
+/// In the view of who makes it, and in no other.
+pub const PLACE_HERE: u64 = 1;
+/// In a view of its own.
+pub const PLACE_ALONE: u64 = 2;
+
 macro_rules! syscalls {
     ($($(#[doc = $doc:literal])+ $name:ident = $number:literal;)+) => {
         /// An operation of the kernel; its number travels in R15.
@@ -120,7 +128,8 @@ syscalls! {
     /// Makes a domain from a boot module: handle [BootModule], handle [MemoryQuota] to take from, bytes of quota,
     /// priority, at most that of the asking domain; nanoseconds of CPU time and the period in which they may be used at
     /// that priority ([`Budget`](crate::budget::Budget)); nanoseconds for which a call may go on beyond its client's
-    /// budget; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`,
+    /// budget; where it is to be: [`PLACE_ANYWHERE`], [`PLACE_HERE`], [`PLACE_ALONE`], or the handle [Domain, READ] of one
+    /// in whose view; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`,
     /// `CpuExceeded`, `InvalidArgument` also for a name with control characters.
     DomainCreate = 50;
     /// Gives a capability to a domain that has not started: handle [Domain, MANAGE], handle, rights, badge. Gives

@@ -15,7 +15,7 @@ use crate::abi::{Error, Name};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Bytes that a message takes at most before it is framed.
 pub const MAX_BYTES: usize = 3072;
 

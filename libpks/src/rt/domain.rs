@@ -10,7 +10,7 @@ use crate::abi::fault::FaultReport;
 use crate::abi::inspect::DomainState;
 use crate::abi::layout::IPC_BUFFER_BYTES;
 use crate::abi::start::StartInfo;
-use crate::abi::{Error, Syscall};
+use crate::abi::{Error, PLACE_ALONE, PLACE_ANYWHERE, PLACE_HERE, Syscall};
 use crate::budget::Budget;
 use crate::cap::{CapRights, Handle, ObjectKind};
 use alloc::boxed::Box;
@@ -38,6 +38,22 @@ pub struct Plan<'a> {
     pub budget: Budget,
     /// How long a call that it serves may go on beyond the budget of who pays for it, in nanoseconds of CPU time.
     pub overrun_ns: u64,
+    /// In which view.
+    pub placement: Placement,
+}
+
+/// In which view a domain is. Calls inside a view are cheaper; its domains have its hardware keys between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// In the caller's, if there is room, else wherever there is.
+    #[default]
+    Anywhere,
+    /// In the caller's, and in no other: [`Error::KeysExhausted`] if it has no room.
+    Here,
+    /// In that of another domain, likewise.
+    Beside(Domain),
+    /// In one of its own, with nobody beside it.
+    Alone,
 }
 
 /// How a domain is.
@@ -56,10 +72,16 @@ impl Domain {
     /// [`Error::BadImage`], [`Error::AbiMismatch`], [`Error::LimitReached`], [`Error::KeysExhausted`],
     /// [`Error::QuotaExceeded`], [`Error::CpuExceeded`], [`Error::OutOfMemory`], [`Error::InvalidArgument`].
     pub fn create(plan: &Plan<'_>) -> Result<Owned<Self>, Error> {
-        let Plan { image, quota, quota_bytes, priority, budget, overrun_ns, .. } = *plan;
+        let Plan { image, quota, quota_bytes, priority, budget, overrun_ns, placement, .. } = *plan;
         let (time, period) = (budget.ns(), budget.every_ns());
-        let arguments =
-            [image.word(), quota.word(), quota_bytes, u64::from(priority), time, period, overrun_ns];
+        let place = match placement {
+            Placement::Anywhere => PLACE_ANYWHERE,
+            Placement::Here => PLACE_HERE,
+            Placement::Alone => PLACE_ALONE,
+            Placement::Beside(domain) => domain.word(),
+        };
+        let priority = u64::from(priority);
+        let arguments = [image.word(), quota.word(), quota_bytes, priority, time, period, overrun_ns, place];
         let answer = syscall_with(Syscall::DomainCreate, arguments, plan.name.as_bytes())?;
         Ok(Owned::from_word(answer.words[0]))
     }

@@ -125,12 +125,13 @@ impl Inspect {
         ascending(move |number| self.ask(Subject::Thread, number, 0), |thread: &ThreadInfo| thread.id)
     }
 
-    /// The hardware key with number `index`; `None` past the last. The others do likewise.
+    /// The hardware key with number `index` of a view; `None` past the last, or for a view that there is not. The others do
+    /// likewise.
     ///
     /// # Errors
     /// As [`system`](Self::system).
-    pub fn key(self, index: u64) -> Result<Option<KeyInfo>, Error> {
-        self.ask(Subject::Key, index, 0)
+    pub fn key(self, view: u32, index: u64) -> Result<Option<KeyInfo>, Error> {
+        self.ask(Subject::Key, index, u64::from(view))
     }
 
     /// Capability `index` of the domain with number `domain`.

@@ -6,9 +6,15 @@
 //! hardware key while at least one of its regions is mapped. Regions under a key that somebody asked for in
 //! particular are *pinned* and stay out of this.
 //!
+//! Each view has keys and classes of its own, and in its classes only the domains count that are in it. Of others it
+//! matters only whether there are any ([`Spread`]): so what a domain shares with anybody, wherever that is, is never under
+//! the key of what it has for itself.
+//!
 //! | type | is |
 //! | --- | --- |
-//! | [`Sharing`] | the classes of one view |
+//! | [`ViewKeys`] | the keys of one view, and whose they are |
+//! | [`Sharing`] | the classes of all views |
+//! | [`Spread`] | whether a region is held in other views too |
 //! | [`ClassId`] | names a class; capabilities and records keep this, never the hardware key |
 //! | [`Member`] | one region's part in its class; the region object keeps it |
 //! | [`Change`] | what the kernel has to do to page tables and rights words after a change of holders |
@@ -16,17 +22,28 @@
 
 mod classes;
 mod holders;
+mod view;
 
 pub use classes::{Class, ClassId, Member, Sharing};
 pub use holders::Holder;
+pub use view::ViewKeys;
 
 use crate::pkey::{KeyError, Pkey};
 use crate::table::OutOfMemory;
 
+/// Where those are who hold a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// All in one view.
+    OneView,
+    /// In several.
+    ManyViews,
+}
+
 /// Why an operation on classes was refused. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SharingError {
-    /// The class of the member is not in these books.
+    /// The class of the member is not in these books, or is another view's.
     #[error("no such sharing class")]
     NoSuchClass,
     /// The region is mapped, or is not, and the operation needs the opposite.
@@ -65,7 +82,6 @@ pub struct Change {
     /// The key that its pages need, if it is mapped.
     pub new_key: Option<Pkey>,
     /// `old_key`, if nothing is under it any more. It is still allocated: the caller gives it back with
-    /// [`KeyAllocator::release`](crate::pkey::KeyAllocator::release) once no page, TLB entry or rights word
-    /// refers to it.
+    /// [`ViewKeys::release`] once no page, TLB entry or rights word refers to it.
     pub freed: Option<Pkey>,
 }

@@ -14,7 +14,7 @@ use libpks::abi::inspect::{DomainState, PowerAction};
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::manifest::{Manifest, PortValue, RestartPolicy, ServerEntry};
 use libpks::proto::supervisor::{Condition, Moment};
-use libpks::rt::domain::{DomainStatus, Plan};
+use libpks::rt::domain::{DomainStatus, Placement, Plan};
 use libpks::rt::log::{error, info, warn};
 use libpks::rt::{
     AnyCap, CapRights, Capability, Domain, Endpoint, Env, EnvError, Error, Handle, Inspect, Instant, IoPorts,
@@ -366,6 +366,7 @@ impl Fleet {
             priority: entry.priority,
             budget: entry.budget,
             overrun_ns: entry.overrun_ns,
+            placement: Placement::Anywhere,
         };
         let server = self.servers.get_mut(n).ok_or(StartError::Domain(Error::NotFound))?;
         let domain = **server.domain.insert(Domain::create(&plan).map_err(StartError::Domain)?);

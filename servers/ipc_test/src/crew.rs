@@ -11,7 +11,7 @@ use libpks::abi::inspect::{DomainInfo, DomainState, ThreadInfo, ThreadState};
 use libpks::abi::name;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::budget::{Budget, CpuTime, OVERRUN_DEFAULT_NS};
-use libpks::rt::domain::Plan;
+use libpks::rt::domain::{Placement, Plan};
 use libpks::rt::endpoint::Received;
 use libpks::rt::thread::{JoinHandle, spawn};
 use libpks::rt::{
@@ -55,6 +55,8 @@ pub(crate) struct Tools {
     pub(crate) clock_line: IrqLine,
     pub(crate) log: KernelLog,
     pub(crate) priority: u8,
+    /// Where helpers are.
+    placement: Placement,
 }
 
 impl Tools {
@@ -69,7 +71,13 @@ impl Tools {
             clock_line: env.capability("irq:8")?,
             log: env.capability("log")?,
             priority: env.priority(),
+            placement: Placement::Anywhere,
         })
+    }
+
+    /// The same, with helpers in this domain's view, so that keys are shared with them.
+    pub(crate) fn here(self) -> Self {
+        Self { placement: Placement::Here, ..self }
     }
 
     /// How many CPUs run.
@@ -117,8 +125,8 @@ impl Tools {
 
     fn plan(&self, means: Means) -> Plan<'static> {
         let Means { name, priority, budget, overrun_ns } = means;
-        let (image, quota) = (self.image, self.quota);
-        Plan { name, image, quota, quota_bytes: HELPER_BYTES, priority, budget, overrun_ns }
+        let Self { image, quota, placement, .. } = *self;
+        Plan { name, image, quota, quota_bytes: HELPER_BYTES, priority, budget, overrun_ns, placement }
     }
 
     /// Makes a domain, not started, with the capabilities of `grants`.

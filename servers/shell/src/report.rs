@@ -55,6 +55,7 @@ pub(crate) fn kind(kind: FaultKind) -> String {
         FaultKind::ProtectionKey => "protection key".into(),
         FaultKind::Protection => "protection".into(),
         FaultKind::NotMapped => "nothing mapped".into(),
+        FaultKind::OtherView => "another view's memory".into(),
         FaultKind::StackOverflow => "stack overflow".into(),
         FaultKind::Exception(vector) => alloc::format!("exception {vector}"),
         FaultKind::Panic => "panic".into(),

@@ -41,6 +41,7 @@ pub(crate) fn domains(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
     let mut table = Table::new([
         ("id", Right),
         ("name", Left),
+        ("view", Right),
         ("key", Right),
         ("state", Left),
         ("restarts", Right),
@@ -57,6 +58,7 @@ pub(crate) fn domains(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         table.row([
             &domain.id,
             &domain.name,
+            &domain.view,
             &or_dash(domain.key),
             &state(domain.state),
             &or_dash(restarts(domain, known)),
@@ -73,6 +75,7 @@ pub(crate) fn domains(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         table.row([
             &"-",
             &server.name,
+            &"-",
             &"-",
             &condition,
             &server.restarts,
@@ -117,13 +120,17 @@ fn condition(condition: Condition) -> String {
 
 pub(crate) fn keys(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
     let inspect = inspect(env)?;
-    let mut table = Table::new([("key", Right), ("purpose", Left), ("pages", Right)]);
-    for key in all(|n| inspect.key(n))? {
-        table.row([&key.key, &key.purpose, &key.pages]);
+    let SystemInfo { isolation, views, .. } = inspect.system()?;
+    let mut table = Table::new([("view", Right), ("key", Right), ("purpose", Left), ("pages", Right)]);
+    let mut free = 0;
+    for view in 0..views {
+        for key in all(|n| inspect.key(view, n))? {
+            free += u32::from(key.purpose == "free");
+            table.row([&view, &key.key, &key.purpose, &key.pages]);
+        }
     }
-    let SystemInfo { isolation, keys_free, .. } = inspect.system()?;
     let _ = write!(screen, "{table}");
-    let _ = writeln!(screen, "{keys_free} free; isolation: {isolation}");
+    let _ = writeln!(screen, "{free} free; isolation: {isolation}");
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::abi::{Error, name};
 use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
 use libpks::cap::{CapRights, Handle};
-use libpks::rt::domain::Plan;
+use libpks::rt::domain::{Placement, Plan};
 use libpks::rt::{
     BootModule, CallError, Caller, Capability, Client, Domain, Endpoint, Env, EnvError, Instant, Offer,
     Owned, Quota, Server, serve,
@@ -95,6 +95,7 @@ impl Worker {
             priority,
             budget: Budget::DEFAULT,
             overrun_ns: OVERRUN_DEFAULT_NS,
+            placement: Placement::Here,
         })?;
         let args =
             libpks::rt::text::cut::<96>(format_args!("{ROLE}={WORKER} stack={STACK} priority={priority}"));

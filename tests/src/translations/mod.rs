@@ -2,17 +2,17 @@
 //!
 //! A CPU may keep a translation, and entries of upper levels too, from the moment they are present in its tables until it
 //! invalidates them (Intel SDM vol. 3A, 4.10.2, 4.10.3). So each CPU may always hold what is in the tables now; what the
-//! model keeps for it is what was there before and differs: the *stale* ones.
+//! model keeps for it is what was there before and differs: the *stale* ones. A CPU has the tables below the root that it loaded last.
 //!
 //! | record | what the model does |
 //! |---|---|
-//! | an entry changes | what it translated before becomes stale on all CPUs whose roots lead there. What was not present is not cached and needs nothing (4.10.2.3, 4.10.4.3) |
+//! | an entry changes | what it translated before becomes stale on all CPUs whose root leads there. What was not present is not cached and needs nothing (4.10.2.3, 4.10.4.3) |
 //! | INVLPG | that page, whatever its size, is forgotten on that CPU, and all its entries of upper levels (4.10.4.1, 4.10.4.2) |
-//! | MOV CR3 | all is forgotten on that CPU but global pages; MOV CR4 with another PGE: those too (4.10.4.1) |
+//! | MOV CR3 | all is forgotten on that CPU but global pages; MOV CR4 with another PGE: those too (4.10.4.1). What a root leads to that was loaded once counts as mapped from then on, for it may be loaded again |
 //! | a CPU leaves to a domain | it must hold nothing stale, and its rights word opens no key that is free |
 //! | an operation is done | no other CPU is with a domain; this one holds nothing stale of the range |
 //! | a frame is freed or taken | it is mapped nowhere, and no CPU that runs a domain holds a stale translation to it |
-//! | a key is freed or taken | no page carries it, no CPU that runs a domain holds a stale translation with it or runs under a word that opens it |
+//! | a key of a view is freed or taken | no page that the view shows carries it, no CPU that runs a domain there holds a stale translation with it or runs under a word that opens it |
 //!
 //! A CPU that is in the kernel may still hold what is stale: it touches no domain's memory there, and it must be rid of
 //! it when it leaves.
@@ -81,6 +81,8 @@ pub enum Broken {
     WrittenOtherwise { entry: u64, known: u64, found: u64 },
     #[error("the table at {table:#x} stands in two places")]
     TableInTwoPlaces { table: u64 },
+    #[error("more roots than the model keeps books for")]
+    TooManyRoots,
     #[error("CPU {cpu} is where it was, or has no root")]
     NoCrossing { cpu: u8 },
     #[error("not a record that can stand here")]
@@ -159,8 +161,10 @@ pub struct Model {
     cpus: Vec<Cpu>,
     /// Frames that the log has told of: whether they are taken.
     frames: HashMap<u64, bool>,
-    /// Keys that are handed out.
-    keys: u16,
+    /// The view that has a root.
+    views: HashMap<u64, u32>,
+    /// Keys that are handed out, by view.
+    keys: HashMap<u32, u16>,
     counts: Counts,
 }
 
@@ -194,7 +198,8 @@ pub fn check(records: &[Record]) -> Result<Model, Verdict> {
         tables: Tables::new(levels, direct_map, bytes),
         cpus: (0..CPUS).map(|_| Cpu::default()).collect(),
         frames: HashMap::new(),
-        keys: 0,
+        views: HashMap::new(),
+        keys: HashMap::new(),
         counts: Counts { records: 1, ..Counts::default() },
     };
     for record in records {
@@ -216,8 +221,17 @@ impl Model {
         &self.tables
     }
 
-    fn cpu(&mut self, cpu: u8) -> Result<&mut Cpu, Broken> {
+    fn cpu(&self, cpu: u8) -> Result<&Cpu, Broken> {
+        self.cpus.get(usize::from(cpu)).ok_or(Broken::Misplaced)
+    }
+
+    fn cpu_mut(&mut self, cpu: u8) -> Result<&mut Cpu, Broken> {
         self.cpus.get_mut(usize::from(cpu)).ok_or(Broken::Misplaced)
+    }
+
+    /// The view that is in force on a CPU.
+    fn view_of(&self, cpu: &Cpu) -> Option<u32> {
+        self.views.get(&cpu.root?).copied()
     }
 
     /// CPUs that run a domain.
@@ -231,8 +245,8 @@ impl Model {
             Event::Started { .. } => Err(Broken::Misplaced),
             Event::EntryWritten { entry, old, new } => self.write(record.number, entry, old, new),
             Event::RootLoaded { cpu, root } => {
-                let old = self.cpu(cpu)?.root.replace(root);
-                self.tables.load_root(cpu, old, root)?;
+                self.cpu_mut(cpu)?.root = Some(root);
+                self.tables.load_root(root)?;
                 self.forget(cpu, |was| !was.global)
             }
             Event::ControlWritten { cpu, old, new } => {
@@ -243,7 +257,7 @@ impl Model {
                 }
             }
             Event::PageInvalidated { cpu, address } => {
-                let books = self.cpu(cpu)?;
+                let books = self.cpu_mut(cpu)?;
                 books.tables.clear();
                 let mut useful = false;
                 for level in 1..=3 {
@@ -254,7 +268,7 @@ impl Model {
                 Ok(())
             }
             Event::Entered { cpu } => {
-                let was = std::mem::replace(&mut self.cpu(cpu)?.outside, false);
+                let was = std::mem::replace(&mut self.cpu_mut(cpu)?.outside, false);
                 if was { Ok(()) } else { Err(Broken::NoCrossing { cpu }) }
             }
             Event::Left { cpu, opened, last } => self.leave(cpu, opened, last),
@@ -262,15 +276,19 @@ impl Model {
             Event::Invalidated { cpu, address, pages } => self.invalidated(cpu, address, pages),
             Event::FrameTaken { frame } => self.hand_frame(frame, true),
             Event::FrameFreed { frame } => self.hand_frame(frame, false),
-            Event::KeyTaken { key } => self.hand_key(key, true),
-            Event::KeyFreed { key } => self.hand_key(key, false),
+            Event::ViewMade { view, root } => match self.views.insert(root, view) {
+                None => Ok(()),
+                Some(_) => Err(Broken::Misplaced),
+            },
+            Event::KeyTaken { view, key } => self.hand_key(view, key, true),
+            Event::KeyFreed { view, key } => self.hand_key(view, key, false),
         }
     }
 
     fn write(&mut self, number: u64, entry: u64, old: u64, new: u64) -> Result<(), Broken> {
         self.counts.entries += 1;
         let change = self.tables.write(entry, old, new)?;
-        for (n, cpu) in self.cpus.iter_mut().enumerate() {
+        for cpu in &mut self.cpus {
             // Through an entry of an upper level that it still has, a CPU may find what is written to a table that is
             // no longer linked; afterwards that is neither in its tables nor anything else's.
             for &(_, place, _) in cpu.tables.iter().filter(|(table, ..)| *table == entry & !(PAGE - 1)) {
@@ -278,7 +296,7 @@ impl Model {
                     cpu.stale.entry((page, translation.level)).or_default().push((translation, number));
                 }
             }
-            if change.cpus & 1 << n == 0 {
+            if cpu.root.is_none_or(|root| change.roots & self.tables.bit_of(root) == 0) {
                 continue;
             }
             cpu.tables.extend(change.unlinked.map(|(table, place)| (table, place, number)));
@@ -292,7 +310,7 @@ impl Model {
 
     /// A CPU forgets all entries of upper levels and the translations for which `is_meant` holds.
     fn forget(&mut self, cpu: u8, is_meant: impl Fn(&Translation) -> bool) -> Result<(), Broken> {
-        let books = self.cpu(cpu)?;
+        let books = self.cpu_mut(cpu)?;
         books.tables.clear();
         books.stale.retain(|_, was| {
             was.retain(|(was, _)| !is_meant(was));
@@ -302,9 +320,10 @@ impl Model {
     }
 
     fn leave(&mut self, cpu: u8, opened: u16, last: u16) -> Result<(), Broken> {
-        // Keys 0 and 1 are never free.
-        let free = opened & !self.keys & !0b11;
-        let books = self.cpu(cpu)?;
+        // Keys 0 and 1 are never free. The kernel's own root, on which CPUs idle, has no others.
+        let taken = self.view_of(self.cpu(cpu)?).and_then(|view| self.keys.get(&view));
+        let free = opened & !taken.copied().unwrap_or(0) & !0b11;
+        let books = self.cpu_mut(cpu)?;
         if books.root.is_none() || books.outside {
             return Err(Broken::NoCrossing { cpu });
         }
@@ -372,16 +391,18 @@ impl Model {
         Ok(())
     }
 
-    fn hand_key(&mut self, key: u8, taken: bool) -> Result<(), Broken> {
-        if !(2..16).contains(&key) || (self.keys & 1 << key != 0) == taken {
+    fn hand_key(&mut self, view: u32, key: u8, taken: bool) -> Result<(), Broken> {
+        let keys = self.keys.entry(view).or_default();
+        if !(2..16).contains(&key) || (*keys & 1 << key != 0) == taken {
             return Err(Broken::KeyTwice { key });
         }
-        self.keys ^= 1 << key;
-        let pages = self.tables.pages_with_key(key);
+        *keys ^= 1 << key;
+        let roots = self.views.iter().filter(|&(_, of)| *of == view);
+        let pages = roots.map(|(&root, _)| self.tables.pages_with_key(root, key)).max().unwrap_or(0);
         if pages > 0 {
             return Err(Broken::KeyOnPages { key, pages });
         }
-        for (cpu, books) in self.outside() {
+        for (cpu, books) in self.outside().filter(|(_, books)| self.view_of(books) == Some(view)) {
             if let Some((address, _, since)) = books.find(|was| was.key == key) {
                 return Err(Broken::KeyStale { key, cpu, address, since });
             }

@@ -1,5 +1,5 @@
-//! The page tables, as the log tells of them: words in physical memory, and where each table stands below the roots of
-//! the CPUs. Bits as in Intel SDM vol. 3A, 4.5.
+//! The page tables, as the log tells of them: words in physical memory, and where each table stands below the roots that
+//! were ever loaded. Bits as in Intel SDM vol. 3A, 4.5.
 
 use std::collections::HashMap;
 
@@ -20,8 +20,8 @@ const GLOBAL: u64 = 1 << 8;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// A set of CPUs: bit n is CPU n.
-pub(super) type Cpus = u64;
+/// A set of roots: bit n is the root that was loaded as the n-th for the first time.
+pub(super) type Roots = u128;
 
 /// What a page translates to, as a TLB keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +88,8 @@ pub(super) struct Place {
 /// What a written entry changed.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// The CPUs whose roots lead to the entry.
-    pub(super) cpus: Cpus,
+    /// The roots that lead to the entry.
+    pub(super) roots: Roots,
     /// Pages that had a translation which they do not have now, and which.
     pub(super) stale: Vec<(u64, Translation)>,
     /// The table that the entry pointed to, or still points to with other rights.
@@ -103,12 +103,12 @@ pub struct Tables {
     /// First address and length of the direct map, which maps every frame whoever has it.
     direct_map: (u64, u64),
     words: HashMap<u64, Box<[u64; 512]>>,
-    places: HashMap<u64, (Place, Cpus)>,
+    /// Roots that were loaded, in that order.
+    roots: Vec<u64>,
+    places: HashMap<u64, (Place, Roots)>,
     /// How often each frame is mapped outside of the direct map, and the large pages there.
     mapped: HashMap<u64, u32>,
     large: Vec<Translation>,
-    /// How many pages carry each key, outside of the direct map.
-    keyed: [u64; 16],
 }
 
 /// Whether a present entry of this level maps a page.
@@ -129,10 +129,10 @@ impl Tables {
     pub(super) fn new(levels: u8, direct_map: u64, bytes: u64) -> Self {
         let (words, places, mapped) = (HashMap::new(), HashMap::new(), HashMap::new());
         let direct_map = (direct_map, bytes);
-        Self { levels, direct_map, words, places, mapped, large: Vec::new(), keyed: [0; 16] }
+        Self { levels, direct_map, words, roots: Vec::new(), places, mapped, large: Vec::new() }
     }
 
-    /// The tables below roots that are loaded, and what they hold.
+    /// The tables below roots that were loaded, and what they hold.
     pub fn in_force(&self) -> impl Iterator<Item = (u64, &[u64; 512])> {
         self.words
             .iter()
@@ -140,7 +140,7 @@ impl Tables {
             .map(|(table, words)| (*table, &**words))
     }
 
-    /// Whether a table is below a root that is loaded.
+    /// Whether a table is below a root that was loaded.
     pub(super) fn is_in_force(&self, table: u64) -> bool {
         self.places.contains_key(&table)
     }
@@ -151,9 +151,21 @@ impl Tables {
         self.mapped.get(&frame).copied().unwrap_or(0) + large
     }
 
-    /// How many pages outside of the direct map carry a key.
-    pub(super) fn pages_with_key(&self, key: u8) -> u64 {
-        self.keyed[usize::from(key % 16)]
+    /// How many pages outside of the direct map carry a key below a root.
+    pub(super) fn pages_with_key(&self, root: u64, key: u8) -> u64 {
+        let place = Place { base: 0, level: self.levels, path: Path::ROOT };
+        self.count_keyed(root, place, key)
+    }
+
+    fn count_keyed(&self, table: u64, place: Place, key: u8) -> u64 {
+        let Some(words) = self.words.get(&table) else { return 0 };
+        let present = words.iter().enumerate().filter(|(_, entry)| **entry & PRESENT != 0);
+        let count = |(n, &entry): (usize, &u64)| match () {
+            () if self.is_direct(self.address(place, n)) => 0,
+            () if is_leaf(entry, place.level) => u64::from(translation(entry, place).key == key),
+            () => self.count_keyed(entry & ADDRESS, self.below(place, n, entry), key),
+        };
+        present.map(count).sum()
     }
 
     /// A frame has become zeros.
@@ -161,12 +173,19 @@ impl Tables {
         self.words.remove(&frame);
     }
 
-    /// A CPU uses the tables below another root from now on.
-    pub(super) fn load_root(&mut self, cpu: u8, old: Option<u64>, root: u64) -> Result<(), Broken> {
-        if let Some(old) = old {
-            self.unlink(old, self.levels, 1 << cpu);
+    /// A CPU uses the tables below a root. It may do so again at any time, so they stay in force.
+    pub(super) fn load_root(&mut self, root: u64) -> Result<(), Broken> {
+        if self.bit_of(root) != 0 {
+            return Ok(());
         }
-        self.link(root, Place { base: 0, level: self.levels, path: Path::ROOT }, 1 << cpu)
+        let bit = 1_u128.checked_shl(self.roots.len() as u32).ok_or(Broken::TooManyRoots)?;
+        self.roots.push(root);
+        self.link(root, Place { base: 0, level: self.levels, path: Path::ROOT }, bit)
+    }
+
+    /// The set of this root alone, or none if it was never loaded.
+    pub(super) fn bit_of(&self, root: u64) -> Roots {
+        self.roots.iter().position(|&known| known == root).map_or(0, |n| 1 << n)
     }
 
     /// An entry is written.
@@ -177,23 +196,23 @@ impl Tables {
             return Err(Broken::WrittenOtherwise { entry: at, known: *word, found: old });
         }
         *word = new;
-        let Some(&(place, cpus)) = self.places.get(&table) else { return Ok(Change::default()) };
+        let Some(&(place, roots)) = self.places.get(&table) else { return Ok(Change::default()) };
         let unlinked = is_table(old, place.level).then(|| (old & ADDRESS, self.below(place, n, old)));
         let before = self.pages_under(place, n, old);
         if let Some((table, place)) = unlinked {
-            self.unlink(table, place.level, cpus);
+            self.unlink(table, place.level, roots);
         } else {
             before.iter().for_each(|&(page, translation)| self.count(page, translation, false));
         }
         let after = self.pages_under(place, n, new);
         if is_table(new, place.level) {
-            self.link(new & ADDRESS, self.below(place, n, new), cpus)?;
+            self.link(new & ADDRESS, self.below(place, n, new), roots)?;
         } else {
             after.iter().for_each(|&(page, translation)| self.count(page, translation, true));
         }
         let now: HashMap<u64, Translation> = after.into_iter().collect();
         let stale = before.into_iter().filter(|&(page, was)| !is_unchanged(page, was, &now)).collect();
-        Ok(Change { cpus, stale, unlinked })
+        Ok(Change { roots, stale, unlinked })
     }
 
     /// What a table that stands, or stood, at `place` translated by an entry with this value: pages and where to.
@@ -235,17 +254,17 @@ impl Tables {
         pages.push((address, translation(entry, place)));
     }
 
-    /// A table, and all below it, is reached by more CPUs.
-    fn link(&mut self, table: u64, place: Place, cpus: Cpus) -> Result<(), Broken> {
+    /// A table, and all below it, is reached from more roots.
+    fn link(&mut self, table: u64, place: Place, roots: Roots) -> Result<(), Broken> {
         let known = self.places.get(&table).copied();
         if known.is_some_and(|(known, _)| known != place) {
             return Err(Broken::TableInTwoPlaces { table });
         }
-        self.places.insert(table, (place, cpus | known.map_or(0, |(_, cpus)| cpus)));
+        self.places.insert(table, (place, roots | known.map_or(0, |(_, roots)| roots)));
         let Some(words) = self.words.get(&table).cloned() else { return Ok(()) };
         for (n, &entry) in words.iter().enumerate() {
             if is_table(entry, place.level) {
-                self.link(entry & ADDRESS, self.below(place, n, entry), cpus)?;
+                self.link(entry & ADDRESS, self.below(place, n, entry), roots)?;
             } else if known.is_none() {
                 self.count_under(place, n, entry, true);
             }
@@ -253,10 +272,10 @@ impl Tables {
         Ok(())
     }
 
-    /// A table, and all below it, is reached by these CPUs no more.
-    fn unlink(&mut self, table: u64, level: u8, cpus: Cpus) {
+    /// A table, and all below it, is reached by these roots no more, on the way that is gone.
+    fn unlink(&mut self, table: u64, level: u8, roots: Roots) {
         let Some((place, left)) = self.places.get_mut(&table) else { return };
-        *left &= !cpus;
+        *left &= !roots;
         let (place, gone) = (*place, *left == 0);
         if gone {
             self.places.remove(&table);
@@ -264,7 +283,7 @@ impl Tables {
         let Some(words) = self.words.get(&table).cloned() else { return };
         for (n, &entry) in words.iter().enumerate() {
             if is_table(entry, level) {
-                self.unlink(entry & ADDRESS, level - 1, cpus);
+                self.unlink(entry & ADDRESS, level - 1, roots);
             } else if gone {
                 self.count_under(place, n, entry, false);
             }
@@ -286,8 +305,6 @@ impl Tables {
         if self.is_direct(page) {
             return;
         }
-        let keyed = &mut self.keyed[usize::from(translation.key)];
-        *keyed = if more { *keyed + 1 } else { *keyed - 1 };
         if translation.level == 1 {
             let times = self.mapped.entry(translation.frame).or_default();
             *times = if more { *times + 1 } else { *times - 1 };

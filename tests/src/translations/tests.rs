@@ -63,9 +63,10 @@ impl Machine {
                 machine.set(at, table(own(n)));
             }
             machine.set(own(3) + 5 * 8, leaf(0x50_0000, 1));
+            machine.log(Event::ViewMade { view: 0, root: root(cpu) });
             machine.log(Event::RootLoaded { cpu, root: root(cpu) });
         }
-        (2..4).for_each(|key| machine.log(Event::KeyTaken { key }));
+        (2..4).for_each(|key| machine.log(Event::KeyTaken { view: 0, key }));
         (0..CPUS).for_each(|cpu| machine.leave(cpu));
         machine
     }
@@ -162,13 +163,13 @@ impl Machine {
             self.set(Self::entry(page), entry ^ 1 << 59);
         }
         if self.forgotten == Forgotten::KeyBeforeFlush {
-            self.log(Event::KeyFreed { key: 3 });
+            self.log(Event::KeyFreed { view: 0, key: 3 });
         }
         self.invalidate(0..512);
         if self.forgotten != Forgotten::KeyBeforeFlush {
-            self.log(Event::KeyFreed { key: 3 });
+            self.log(Event::KeyFreed { view: 0, key: 3 });
         }
-        self.log(Event::KeyTaken { key: 3 });
+        self.log(Event::KeyTaken { view: 0, key: 3 });
         self.go_on();
     }
 
@@ -259,16 +260,67 @@ fn a_frame_is_not_freed_while_another_cpu_may_reach_it() {
 #[test]
 fn a_key_is_not_freed_while_pages_carry_it_or_a_word_opens_it() {
     let mut machine = inside();
-    machine.log(Event::KeyFreed { key: 2 });
+    machine.log(Event::KeyFreed { view: 0, key: 2 });
     assert_eq!(machine.broken(), Some(Broken::KeyOnPages { key: 2, pages: 1 }));
     let mut machine = Machine::new(Forgotten::Nothing);
-    machine.log(Event::KeyFreed { key: 2 });
+    machine.log(Event::KeyFreed { view: 0, key: 2 });
     assert_eq!(machine.broken(), Some(Broken::KeyOpen { key: 2, cpu: 0 }), "0b101 opens keys 0 and 2");
     let mut machine = Machine::new(Forgotten::Nothing);
     (0..CPUS).for_each(|cpu| machine.enter(cpu));
-    machine.log(Event::KeyFreed { key: 2 });
+    machine.log(Event::KeyFreed { view: 0, key: 2 });
     machine.leave(2);
     assert_eq!(machine.broken(), Some(Broken::LeftWithFreeKey { cpu: 2, key: 2 }));
+}
+
+/// CPU 2 in a view of its own, which shows the same table.
+fn in_two_views() -> (Machine, u64) {
+    let (mut machine, other) = (Machine::new(Forgotten::Nothing), 0x30_0000);
+    machine.set(other + 384 * 8, SHARED[0] | PRESENT | WRITABLE);
+    machine.log(Event::ViewMade { view: 1, root: other });
+    machine.log(Event::KeyTaken { view: 1, key: 4 });
+    machine.enter(2);
+    machine.log(Event::RootLoaded { cpu: 2, root: other });
+    (machine, other)
+}
+
+#[test]
+fn keys_are_their_view_s() {
+    let left = |opened: u16| Event::Left { cpu: 2, opened, last: opened };
+    let after = |events: &[Event]| {
+        let (mut machine, _) = in_two_views();
+        events.iter().for_each(|event| machine.log(*event));
+        machine.broken()
+    };
+    assert_eq!(after(&[left(0b1_0001)]), None);
+    assert_eq!(after(&[left(0b101)]), Some(Broken::LeftWithFreeKey { cpu: 2, key: 2 }), "taken in view 0");
+    // The page under key 2 is shown by both views, and in both the key is on it.
+    let freed = Event::KeyFreed { view: 0, key: 3 };
+    assert_eq!(after(&[left(0b1_0001), freed]), None, "key 3 is open nowhere");
+    let taken = Event::KeyTaken { view: 1, key: 5 };
+    let word = left(0b10_0001);
+    let freed = Event::KeyFreed { view: 1, key: 5 };
+    assert_eq!(after(&[taken, word, freed]), Some(Broken::KeyOpen { key: 5, cpu: 2 }));
+    let freed = Event::KeyFreed { view: 0, key: 5 };
+    assert_eq!(after(&[taken, word, freed]), Some(Broken::KeyTwice { key: 5 }), "not taken in view 0");
+    let again = Event::ViewMade { view: 2, root: root(0) };
+    assert_eq!(after(&[again]), Some(Broken::Misplaced));
+}
+
+#[test]
+fn what_only_another_view_shows_may_still_be_there_when_it_is_loaded_again() {
+    let (mut machine, other) = in_two_views();
+    machine.log(Event::RootLoaded { cpu: 2, root: root(2) });
+    machine.leave(2);
+    (0..CPUS).for_each(|cpu| machine.enter(cpu));
+    // Taken out of view 0 alone, with all that the shared table shows.
+    (0..CPUS).for_each(|cpu| machine.set(root(cpu) + 384 * 8, 0));
+    (0..CPUS).for_each(|cpu| machine.log(Event::RootLoaded { cpu, root: root(cpu) }));
+    let frame = 0x60_0000;
+    machine.log(Event::FrameTaken { frame });
+    machine.set(Machine::entry(50), leaf(frame, 4));
+    machine.log(Event::FrameFreed { frame });
+    assert_eq!(machine.broken(), Some(Broken::FrameMapped { frame, times: 1 }));
+    assert_eq!(machine.words[&(other + 384 * 8)], SHARED[0] | PRESENT | WRITABLE);
 }
 
 #[test]
@@ -398,8 +450,8 @@ fn books_are_kept_of_frames_keys_and_crossings() {
         after(&[Event::FrameTaken { frame: SHARED[2] }]),
         Some(Broken::FrameIsTable { frame: SHARED[2] })
     );
-    assert_eq!(after(&[Event::KeyTaken { key: 2 }]), Some(Broken::KeyTwice { key: 2 }));
-    assert_eq!(after(&[Event::KeyFreed { key: 9 }]), Some(Broken::KeyTwice { key: 9 }));
+    assert_eq!(after(&[Event::KeyTaken { view: 0, key: 2 }]), Some(Broken::KeyTwice { key: 2 }));
+    assert_eq!(after(&[Event::KeyFreed { view: 0, key: 9 }]), Some(Broken::KeyTwice { key: 9 }));
     assert_eq!(after(&[Event::Entered { cpu: 0 }]), Some(Broken::NoCrossing { cpu: 0 }));
     assert_eq!(after(&[Event::Synced { cpu: 0 }]), Some(Broken::NotSynced { by: 0, cpu: 1 }));
     assert_eq!(after(&[Event::Entered { cpu: 200 }]), Some(Broken::Misplaced));

@@ -71,15 +71,15 @@ const SITES: &[Row] = &[
     (".init.text", "arch::insn::init::enable_pku", &[("MOV to CR", 1), ("WRPKRU", 1)], BRING_UP),
     (".init.text", "arch::start::continue_on_root", &[("MOV from CR", 1), ("MOV to CR", 2)], BRING_UP),
     (".init.text", "arch::start::other_cpu_start", &[("MOV from CR", 1), ("MOV to CR", 2)], BRING_UP),
-    (".selftest.text", "arch::registers::write_msr", &[("WRMSR", 1)], VAULT),
-    (".selftest.text", "selftest::leaf::fetch_page", &[("WRMSR", 2)], VAULT),
+    (".vault.text", "arch::registers::write_msr", &[("WRMSR", 1)], VAULT),
+    (".vault.text", "selftest::leaf::fetch_page", &[("WRMSR", 2)], VAULT),
     (
-        ".selftest.text",
+        ".vault.text",
         "selftest::probe::probe_access",
         &[("INVLPG", 2), ("MOV from CR", 2), ("MOV to CR", 4), ("WRMSR", 2)],
         VAULT,
     ),
-    (".selftest.text", "selftest::write_pkrs_raw", &[("RDMSR", 1), ("WRMSR", 2)], VAULT),
+    (".vault.text", "selftest::write_pkrs_raw", &[("RDMSR", 1), ("WRMSR", 2)], VAULT),
 ];
 
 /// How often an instruction is in a function of a section.
@@ -108,7 +108,7 @@ fn every_privileged_instruction_is_expected() -> Result<()> {
 
 fn sites(system: &System) -> Result<Sites> {
     let mut found = Sites::new();
-    for section in [".text", ".init.text", ".selftest.text"] {
+    for section in [".text", ".init.text", ".vault.text"] {
         let text = crate::section(system, section)?;
         for (address, code) in text.functions() {
             let place = text.place(address);

@@ -12,6 +12,7 @@ use tests::plan::{Ending, Exercise, Plan};
 use Cpu::{NoKeys, Pks, Pku, Qemu64};
 use Loader::{Direct, Limine as LimineBios, LimineUefi};
 use Part::{Full, Slice};
+use Views::{Apart, Together};
 
 use crate::lab::Lab;
 use crate::scenarios;
@@ -51,65 +52,78 @@ impl Cpu {
     }
 }
 
+/// Where domains are that may be in any view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Views {
+    /// In one, as long as there is room.
+    Together,
+    /// Each in its own.
+    Apart,
+}
+
 /// One configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Row(Part, Loader, Chipset, u8, u32, u64, Cpu);
+struct Row(Part, Loader, Chipset, u8, u32, u64, Cpu, Views);
 
 const Q35: Chipset = Chipset::Q35;
 const PC: Chipset = Chipset::I440Fx;
 
-/// In whose run, loader, machine type, page-table levels, CPUs, memory in MiB, CPU model.
+/// In whose run, loader, machine type, page-table levels, CPUs, memory in MiB, CPU model, views.
 ///
 /// The 36 of {loader} x {levels} x {1, 4 CPUs} x {PKS, PKU, no keys} on Q35, then what else there is. In the slice each value
 /// meets each other value, also when the rows of Limine cannot run.
-const ROWS: [Row; 42] = [
-    Row(Slice, Direct, Q35, 4, 1, 128, Pks),
-    Row(Slice, Direct, Q35, 5, 1, 4096, Pks),
-    Row(Slice, Direct, Q35, 4, 4, 4096, Pks),
-    Row(Full, Direct, Q35, 5, 4, 4096, Pks),
-    Row(Full, Direct, Q35, 4, 1, 96, NoKeys),
-    Row(Full, Direct, Q35, 5, 1, 4096, NoKeys),
-    Row(Full, Direct, Q35, 4, 4, 4096, NoKeys),
-    Row(Slice, Direct, Q35, 5, 4, 96, NoKeys),
-    Row(Full, LimineBios, Q35, 4, 1, 96, Pks),
-    Row(Slice, LimineBios, Q35, 5, 1, 128, Pks),
-    Row(Full, LimineBios, Q35, 4, 4, 128, Pks),
-    Row(Full, LimineBios, Q35, 5, 4, 4096, Pks),
-    Row(Full, LimineBios, Q35, 4, 1, 4096, NoKeys),
-    Row(Full, LimineBios, Q35, 5, 1, 96, NoKeys),
-    Row(Slice, LimineBios, Q35, 4, 4, 128, NoKeys),
-    Row(Full, LimineBios, Q35, 5, 4, 128, NoKeys),
-    Row(Full, LimineUefi, Q35, 4, 1, 128, Pks),
-    Row(Full, LimineUefi, Q35, 5, 1, 4096, Pks),
-    Row(Full, LimineUefi, Q35, 4, 4, 128, Pks),
-    Row(Slice, LimineUefi, Q35, 5, 4, 4096, Pks),
-    Row(Slice, LimineUefi, Q35, 4, 1, 128, NoKeys),
-    Row(Full, LimineUefi, Q35, 5, 1, 128, NoKeys),
-    Row(Full, LimineUefi, Q35, 4, 4, 4096, NoKeys),
-    Row(Full, LimineUefi, Q35, 5, 4, 128, NoKeys),
-    Row(Slice, Direct, Q35, 4, 1, 128, Pku),
-    Row(Full, Direct, Q35, 5, 1, 4096, Pku),
-    Row(Full, Direct, Q35, 4, 4, 4096, Pku),
-    Row(Slice, Direct, Q35, 5, 4, 96, Pku),
-    Row(Full, LimineBios, Q35, 4, 1, 128, Pku),
-    Row(Full, LimineBios, Q35, 5, 1, 96, Pku),
-    Row(Full, LimineBios, Q35, 4, 4, 4096, Pku),
-    Row(Slice, LimineBios, Q35, 5, 4, 128, Pku),
-    Row(Slice, LimineUefi, Q35, 4, 1, 4096, Pku),
-    Row(Full, LimineUefi, Q35, 5, 1, 128, Pku),
-    Row(Full, LimineUefi, Q35, 4, 4, 128, Pku),
-    Row(Full, LimineUefi, Q35, 5, 4, 128, Pku),
-    Row(Slice, Direct, Q35, 4, 1, 128, Qemu64),
-    Row(Full, Direct, Q35, 5, 4, 128, Pks),
-    Row(Full, Direct, Q35, 5, 2, 96, Pks),
-    Row(Full, Direct, Q35, 4, 8, 128, Pks),
-    Row(Full, Direct, PC, 4, 2, 4096, Pks),
-    Row(Full, LimineBios, PC, 5, 2, 128, Pks),
+const ROWS: [Row; 46] = [
+    Row(Slice, Direct, Q35, 4, 1, 128, Pks, Together),
+    Row(Slice, Direct, Q35, 5, 1, 4096, Pks, Together),
+    Row(Slice, Direct, Q35, 4, 4, 4096, Pks, Together),
+    Row(Full, Direct, Q35, 5, 4, 4096, Pks, Together),
+    Row(Full, Direct, Q35, 4, 1, 96, NoKeys, Together),
+    Row(Full, Direct, Q35, 5, 1, 4096, NoKeys, Together),
+    Row(Full, Direct, Q35, 4, 4, 4096, NoKeys, Together),
+    Row(Slice, Direct, Q35, 5, 4, 96, NoKeys, Together),
+    Row(Full, LimineBios, Q35, 4, 1, 96, Pks, Together),
+    Row(Slice, LimineBios, Q35, 5, 1, 128, Pks, Together),
+    Row(Full, LimineBios, Q35, 4, 4, 128, Pks, Together),
+    Row(Full, LimineBios, Q35, 5, 4, 4096, Pks, Together),
+    Row(Full, LimineBios, Q35, 4, 1, 4096, NoKeys, Together),
+    Row(Full, LimineBios, Q35, 5, 1, 96, NoKeys, Together),
+    Row(Slice, LimineBios, Q35, 4, 4, 128, NoKeys, Together),
+    Row(Full, LimineBios, Q35, 5, 4, 128, NoKeys, Together),
+    Row(Full, LimineUefi, Q35, 4, 1, 128, Pks, Together),
+    Row(Full, LimineUefi, Q35, 5, 1, 4096, Pks, Together),
+    Row(Full, LimineUefi, Q35, 4, 4, 128, Pks, Together),
+    Row(Slice, LimineUefi, Q35, 5, 4, 4096, Pks, Together),
+    Row(Slice, LimineUefi, Q35, 4, 1, 128, NoKeys, Together),
+    Row(Full, LimineUefi, Q35, 5, 1, 128, NoKeys, Together),
+    Row(Full, LimineUefi, Q35, 4, 4, 4096, NoKeys, Together),
+    Row(Full, LimineUefi, Q35, 5, 4, 128, NoKeys, Together),
+    Row(Slice, Direct, Q35, 4, 1, 128, Pku, Together),
+    Row(Full, Direct, Q35, 5, 1, 4096, Pku, Together),
+    Row(Full, Direct, Q35, 4, 4, 4096, Pku, Together),
+    Row(Slice, Direct, Q35, 5, 4, 96, Pku, Together),
+    Row(Full, LimineBios, Q35, 4, 1, 128, Pku, Together),
+    Row(Full, LimineBios, Q35, 5, 1, 96, Pku, Together),
+    Row(Full, LimineBios, Q35, 4, 4, 4096, Pku, Together),
+    Row(Slice, LimineBios, Q35, 5, 4, 128, Pku, Together),
+    Row(Slice, LimineUefi, Q35, 4, 1, 4096, Pku, Together),
+    Row(Full, LimineUefi, Q35, 5, 1, 128, Pku, Together),
+    Row(Full, LimineUefi, Q35, 4, 4, 128, Pku, Together),
+    Row(Full, LimineUefi, Q35, 5, 4, 128, Pku, Together),
+    Row(Slice, Direct, Q35, 4, 1, 128, Qemu64, Together),
+    Row(Full, Direct, Q35, 5, 4, 128, Pks, Together),
+    Row(Full, Direct, Q35, 5, 2, 96, Pks, Together),
+    Row(Full, Direct, Q35, 4, 8, 128, Pks, Together),
+    Row(Full, Direct, PC, 4, 2, 4096, Pks, Together),
+    Row(Full, LimineBios, PC, 5, 2, 128, Pks, Together),
+    Row(Slice, Direct, Q35, 4, 1, 128, Pks, Apart),
+    Row(Slice, Direct, Q35, 5, 4, 128, Pks, Apart),
+    Row(Full, Direct, Q35, 4, 4, 4096, Pku, Apart),
+    Row(Full, LimineBios, Q35, 4, 2, 128, Pks, Apart),
 ];
 
 impl Row {
     fn configuration(self) -> Configuration {
-        let Self(_, loader, chipset, levels, cpus, memory_mib, cpu) = self;
+        let Self(_, loader, chipset, levels, cpus, memory_mib, cpu, views) = self;
         let memory = match memory_mib {
             4096 => "4G".to_owned(),
             mib => format!("{mib}M"),
@@ -129,14 +143,16 @@ impl Row {
             NoKeys => ("max,-pks,-pku", "_no_keys"),
             Qemu64 => ("qemu64", "_no_keys_qemu64"),
         };
+        let views_suffix = if views == Apart { "_apart" } else { "" };
         Configuration {
-            name: format!("{loader}{chipset}cpus{cpus}_paging{levels}_mem{memory}{cpu_suffix}"),
+            name: format!("{loader}{chipset}cpus{cpus}_paging{levels}_mem{memory}{cpu_suffix}{views_suffix}"),
             loader: format!("{loader_title}{chipset_title}"),
             levels,
             cpus,
             memory_mib,
             isolation: self.6.isolation(),
             cpu: cpu.to_owned(),
+            apart: views == Apart,
         }
     }
 }
@@ -149,11 +165,14 @@ pub(crate) fn plans(lab: &Arc<Lab>, part: Part) -> (Vec<(Configuration, Plan)>, 
 }
 
 fn plan(lab: &Arc<Lab>, row: Row) -> Plan {
-    let Row(_, loader, chipset, levels, cpus, memory_mib, _) = row;
-    let Configuration { name, isolation, cpu, .. } = row.configuration();
+    let Row(_, loader, chipset, levels, cpus, memory_mib, _, _) = row;
+    let Configuration { name, isolation, cpu, apart, .. } = row.configuration();
     let paging = if levels == 5 { Paging::Five } else { Paging::Four };
-    let machine =
+    let mut machine =
         Machine::new(loader).chipset(chipset).cpus(cpus).paging(paging).memory_mib(memory_mib).cpu(cpu);
+    if apart {
+        machine = machine.cmdline("views=apart");
+    }
     let mut exercises: Vec<Exercise> =
         vec![scenarios::machine_is(cpus, levels, memory_mib, isolation), scenarios::lists_scenarios()];
     exercises.extend(scenarios::all(isolation));

@@ -139,7 +139,7 @@ impl Crime {
     pub fn is_punished_by(&self, consequence: &Consequence) -> bool {
         match (self.sentence, consequence) {
             (Sentence::Ends(kind) | Sentence::EndsThere(kind), Consequence::Ended(report)) => {
-                report.domain_name == SERVER && report.kind == kind
+                report.domain_name == SERVER && report.kind.as_in_one_view() == kind
             }
             (Sentence::EndsSomehow | Sentence::Contained, Consequence::Ended(report)) => {
                 report.domain_name == SERVER

@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use libpks::abi::name;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
-use libpks::rt::domain::Plan;
+use libpks::rt::domain::{Placement, Plan};
 use libpks::rt::{
     BootModule, CapRights, Capability, Domain, Endpoint, Env, EnvError, Error, KeyPool, Notification, Owned,
     Quota,
@@ -54,6 +54,7 @@ impl Tools {
             priority: self.priority.saturating_sub(1),
             budget: Budget::DEFAULT,
             overrun_ns: OVERRUN_DEFAULT_NS,
+            placement: Placement::Here,
         })
     }
 

@@ -13,7 +13,7 @@ use libpks::abi::{Error, name};
 use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
 use libpks::cap::CapRights;
 use libpks::proto::fuzzer::Tally;
-use libpks::rt::domain::Plan;
+use libpks::rt::domain::{Placement, Plan};
 use libpks::rt::region::Access;
 use libpks::rt::{Capability, Domain, Endpoint, Instant, Key, Notification, Owned, Region, text};
 
@@ -53,6 +53,7 @@ fn start(
         priority,
         budget: Budget::DEFAULT,
         overrun_ns: OVERRUN_DEFAULT_NS,
+        placement: Placement::Here,
     })?;
     let args = text::cut::<200>(arguments);
     let args = args.as_str().try_into().map_err(|_| Error::TooLarge)?;
@@ -130,6 +131,7 @@ impl Specimen {
             priority,
             budget: Budget::DEFAULT,
             overrun_ns: OVERRUN_DEFAULT_NS,
+            placement: Placement::Here,
         })?;
         let diary = Region::create(BYTES, None)?;
         diary.open_global(Access::ReadWrite)?;

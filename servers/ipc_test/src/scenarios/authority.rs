@@ -95,8 +95,8 @@ pub(super) fn recorded_rights(tools: &Tools, checks: &Checks) -> Run<Seen> {
     use libpks::rt::region::Access;
     let (region, note) = (Region::create(8, None)?, Notification::create()?);
     let narrow = region.mint(CapRights::READ, 0)?;
-    let helper = Helper::new(tools)?;
-    // So that it is not of this domain's own key.
+    // In this view, so that the region is not of this domain's own key.
+    let helper = Helper::new(&tools.here())?;
     helper.ask_with(&Request::Keep, &[Offer::copy(*region)])?;
     let (hears, raw) = (*note, region.unguarded()?);
     let victim = tools.thread(move || {

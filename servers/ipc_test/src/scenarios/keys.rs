@@ -59,6 +59,7 @@ fn take_all(tools: &Tools) -> (Vec<Owned<Key>>, Error) {
 }
 
 pub(super) fn exhausted(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let tools = &tools.here();
     let helper = Helper::new(tools)?;
     let region = Region::create(8, None)?;
     let (keys, error) = take_all(tools);
@@ -80,6 +81,7 @@ pub(super) fn exhausted(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 pub(super) fn handed_over(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let tools = &tools.here();
     let (helper, region) = (Helper::new(tools)?, Region::create(8, None)?);
     region.open_write()?.write_u64(0, 5)?;
     let (keys, error) = take_all(tools);
@@ -100,6 +102,7 @@ pub(super) fn handed_over(tools: &Tools, checks: &Checks) -> Run<Seen> {
 }
 
 pub(super) fn closed_for_want(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let tools = &tools.here();
     let helper = Helper::serving(tools, Endpoint::create()?, 2, None)?;
     let (region, sibling) = (Region::create(8, None)?, Region::create(8, None)?);
     region.open_write()?.write_u64(0, 5)?;

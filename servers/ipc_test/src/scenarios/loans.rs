@@ -36,7 +36,7 @@ fn ended_by_read(tools: &Tools, checks: &Checks, helper: &Helper, region: Region
         return Ok(());
     }
     let (state, fault) = end_of(*helper.domain)?;
-    let seen = fault.map(|fault| (fault.kind, fault.address));
+    let seen = fault.map(|fault| (fault.kind.as_in_one_view(), fault.address));
     let expected = Some((FaultKind::ProtectionKey, region.info()?.address));
     checks.same(format_args!("end of the borrower"), (state, seen), (DomainState::Faulted, expected))
 }

@@ -31,7 +31,7 @@ fn ended_by_read(checks: &Checks, domain: Domain, region: Region) -> Run {
     let (state, fault) = end_of(domain)?;
     checks.same(format_args!("end"), state, DomainState::Faulted)?;
     let Some(fault) = fault else { return Err(Stop::failed(format_args!("there is no report"))) };
-    let seen = (fault.kind, fault.access, fault.address);
+    let seen = (fault.kind.as_in_one_view(), fault.access, fault.address);
     let expected = (FaultKind::ProtectionKey, FaultAccess::Read, region.info()?.address);
     checks.same(format_args!("fault"), seen, expected)
 }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use libpks::abi::Error;
 use libpks::cap::{CapRights, CapTable, Capability, Handle, Loan, Node, ObjectId, ObjectKind, Owner, Space};
 use libpks::model::{Access, Give, Model, Says, View};
-use libpks::pkey::{KeyAllocator, Pkey, Pkrs, Rights};
-use libpks::sharing::{Class, Holder, Member, Sharing};
+use libpks::pkey::{Pkey, Pkrs, Rights};
+use libpks::sharing::{Class, Holder, Member, Sharing, Spread, ViewKeys};
 use libpks::table::Slot;
 
 type Caps = CapTable<Vec<Slot<Node>>, Vec<Space>>;
@@ -32,7 +32,7 @@ pub(super) struct Opening {
 pub(super) struct Machine {
     pub(super) caps: Caps,
     classes: Classes,
-    keys: KeyAllocator,
+    keys: ViewKeys,
     own: Vec<(Option<Member>, Pkey)>,
     pub(super) regions: HashMap<usize, Region>,
     pool: Vec<(Option<Pkey>, bool)>,
@@ -74,7 +74,7 @@ impl Machine {
         let mut machine = Self {
             caps: Caps::new(Vec::new(), Vec::new()),
             classes: Classes::new(Vec::new(), Vec::new()),
-            keys: KeyAllocator::new(true),
+            keys: ViewKeys::new(0, true),
             own: Vec::new(),
             regions: HashMap::new(),
             pool: Vec::new(),
@@ -95,7 +95,8 @@ impl Machine {
     }
 
     fn own_memory(&mut self, domain: usize) -> (Option<Member>, Pkey) {
-        let mut member = self.classes.join(owner(domain), Rights::ReadWrite).unwrap();
+        let mut member =
+            self.classes.join(&self.keys, owner(domain), Rights::ReadWrite, Spread::OneView).unwrap();
         let key = self.classes.map(&mut member, &mut self.keys).unwrap();
         (Some(member), key)
     }
@@ -106,7 +107,7 @@ impl Machine {
 
     fn set_holders(&mut self, region: usize, edits: &[(Owner, Rights)]) -> Result<(), Error> {
         let books = self.regions.get_mut(&region).unwrap();
-        let change = self.classes.set_holders(&mut books.member, edits, &mut self.keys)?;
+        let change = self.classes.set_holders(&mut books.member, edits, Spread::OneView, &mut self.keys)?;
         if let Some(key) = change.new_key {
             books.key = key;
         }
@@ -154,7 +155,7 @@ impl Machine {
         holders.push((owner(changed), held));
         holders.retain(|(_, rights)| *rights > Rights::NoAccess);
         let (first, rights) = holders.first().copied().unwrap_or((owner(changed), Rights::NoAccess));
-        let mut member = self.classes.join(first, rights).unwrap();
+        let mut member = self.classes.join(&self.keys, first, rights, Spread::OneView).unwrap();
         for (holder, rights) in holders.into_iter().skip(1) {
             let _ = self.classes.set_holder(&mut member, holder, Some(rights), &mut self.keys).unwrap();
         }
@@ -165,7 +166,7 @@ impl Machine {
     }
 
     fn leave(&mut self, member: Member) {
-        if let Some(key) = self.classes.leave(member) {
+        if let Some(key) = self.classes.leave(member, &mut self.keys) {
             self.keys.release(key).unwrap();
         }
         self.drop_unused_pins();

@@ -5,6 +5,7 @@ use libpks::abi::Error;
 use libpks::cap::{CapRights, Capability, Progress};
 use libpks::model::{Access, After, Model, Says, Step, View};
 use libpks::pkey::Rights;
+use libpks::sharing::Spread;
 
 use super::{Machine, Opening, Region, cap_rights, object, owner, rights};
 
@@ -81,10 +82,13 @@ impl Machine {
     fn create(&mut self, domain: usize, key: Option<usize>) -> Result<(), Error> {
         let mut member = match key {
             Some(at) if !self.pool[at].1 => return Err(Error::NoSuchCapability),
-            Some(at) => {
-                self.classes.join_pinned(owner(domain), Rights::ReadWrite, self.pool[at].0.unwrap())?
-            }
-            None => self.classes.join(owner(domain), Rights::ReadWrite)?,
+            Some(at) => self.classes.join_pinned(
+                &mut self.keys,
+                owner(domain),
+                Rights::ReadWrite,
+                self.pool[at].0.unwrap(),
+            )?,
+            None => self.classes.join(&self.keys, owner(domain), Rights::ReadWrite, Spread::OneView)?,
         };
         let pages = self.classes.map(&mut member, &mut self.keys)?;
         let capability = Capability { object: object(self.made), rights: cap_rights(Says::ALL), badge: 0 };
@@ -108,7 +112,8 @@ impl Machine {
             return Err(Error::Busy);
         }
         let held = self.caps.rights_to(owner(0), capability.object).access();
-        let mut member = self.classes.join_pinned(owner(0), held, self.pool[key].0.unwrap())?;
+        let mut member =
+            self.classes.join_pinned(&mut self.keys, owner(0), held, self.pool[key].0.unwrap())?;
         let pages = self.classes.map(&mut member, &mut self.keys)?;
         let books = self.regions.get_mut(&region).unwrap();
         let old = std::mem::replace(books, Region { member, key: pages, pin: Some(key) });

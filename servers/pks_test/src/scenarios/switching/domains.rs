@@ -13,7 +13,7 @@ use libpks::budget::{Budget, OVERRUN_DEFAULT_NS};
 use libpks::pkey::{Access, Pkey, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::proto::pks_test::checks::{Checks, Run};
-use libpks::rt::domain::Plan;
+use libpks::rt::domain::{Placement, Plan};
 use libpks::rt::text::cut;
 use libpks::rt::thread::spawn;
 use libpks::rt::unguarded::Unguarded;
@@ -130,6 +130,7 @@ impl Partner {
             priority,
             budget: Budget::DEFAULT,
             overrun_ns: OVERRUN_DEFAULT_NS,
+            placement: Placement::Here,
         })?;
         let page = ours.address();
         let args = cut::<96>(format_args!("{ROLE}={PARTNER} cpu={cpu} page={page} priority={priority}"));

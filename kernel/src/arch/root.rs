@@ -1,0 +1,30 @@
+//! The root page table of this CPU, once bring-up is over.
+//!
+//! MOV CR3 takes a whole address space from a register, and no check behind it could help: the next instruction would
+//! already come from there. So it is in the vault.
+
+use crate::mem::{translations, vault};
+use core::arch::naked_asm;
+
+/// RDI: the physical address of the root.
+///
+/// # Safety
+/// The root shows the kernel and this CPU's window as the one in force does.
+#[unsafe(naked)]
+#[unsafe(link_section = ".vault.text")]
+unsafe extern "C" fn write_cr3(root: u64) {
+    naked_asm!("mov cr3, rdi", "ret")
+}
+
+type WriteCr3 = unsafe extern "C" fn(u64);
+
+/// Uses the tables below a root from now on, and forgets every translation (there are no global pages, and process
+/// context identifiers are off).
+///
+/// # Safety
+/// The root shows the kernel and this CPU's window as the one in force does, and stays so while it is in force.
+pub(crate) unsafe fn load(root: u64) {
+    // SAFETY: as the caller promises; so the vault, the stack and the text go on where they are.
+    vault::run(write_cr3 as WriteCr3, |write| unsafe { write(root) });
+    translations::root_loaded();
+}

@@ -1,0 +1,187 @@
+//! Views: which domains share an address space, each under a key of its own.
+//!
+//! A key tells domains apart only within a view, and there are fourteen of them. So each domain lives in one view, and
+//! there are as many views as it takes. A call inside a view changes the rights word alone; one that leaves it loads
+//! another root as well. What a view shows of memory is in `mem::view`.
+
+use crate::arch::{protection, root, window};
+use crate::boot::Boot;
+use crate::domain::Domain;
+use crate::mem::{self, ViewTables, translations};
+use crate::object::Ref;
+use crate::state::Kernel;
+use crate::thread::Thread;
+use libpks::abi::Error;
+use libpks::cap::Owner;
+use libpks::pkey::{KeyError, Pkey};
+use libpks::sharing::ViewKeys;
+
+/// Keys that are kept for memory that domains of a view share, when a domain may be in any view.
+const KEYS_KEPT: u8 = 3;
+
+/// The word of the command line that says where domains go that may be anywhere.
+const OPTION: &str = "views=";
+
+/// Where domains go that may be anywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Policy {
+    /// Into the view of who makes them as long as there is room: calls are cheapest then.
+    Together,
+    /// Each into a view of its own: every call crosses views then.
+    Apart,
+}
+
+/// The command line asks for something unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("views= takes together or apart")]
+pub(crate) struct UnknownPolicy;
+
+impl Policy {
+    /// What the command line asks for.
+    ///
+    /// # Errors
+    /// [`UnknownPolicy`].
+    pub(crate) fn of(boot: &Boot) -> Result<Policy, UnknownPolicy> {
+        match boot.option(OPTION) {
+            None | Some("together") => Ok(Policy::Together),
+            Some("apart") => Ok(Policy::Apart),
+            Some(_) => Err(UnknownPolicy),
+        }
+    }
+}
+
+/// A view.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) keys: ViewKeys,
+    pub(crate) tables: ViewTables,
+    /// Domains that are in it, dead ones too while they are named.
+    pub(crate) domains: u32,
+    /// Whether its one domain is to have nobody beside it.
+    pub(crate) alone: bool,
+}
+
+/// Where a domain is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Placement {
+    /// As the [`Policy`] says; where that is together, in the view of who makes it, if there is room, else in any, else
+    /// in a new one.
+    Anywhere,
+    /// In the view of this domain, and in no other.
+    Beside(Ref<Domain>),
+    /// In a view of its own.
+    Alone,
+}
+
+impl View {
+    /// Whether a domain more may be in it, if so many keys are left.
+    fn has_room(&self, keys_left: u8) -> bool {
+        !self.alone && (!protection::in_force().has_keys() || self.keys.available() > keys_left)
+    }
+}
+
+impl Kernel {
+    /// The view for a domain that `maker` makes; it counts there from now on.
+    ///
+    /// # Errors
+    /// `KeysExhausted` if the view that it must be in has no room, `Gone` if that domain is in none, `OutOfMemory` if
+    /// there is none for a new one.
+    pub(crate) fn enter_view(
+        &mut self,
+        maker: Option<Ref<Domain>>,
+        placement: Placement,
+    ) -> Result<Ref<View>, Error> {
+        let view = match placement {
+            Placement::Beside(domain) => {
+                let view = self.domains[domain].view.ok_or(Error::Gone)?;
+                if !self.views[view].has_room(0) {
+                    return Err(Error::KeysExhausted);
+                }
+                view
+            }
+            Placement::Alone => self.empty_view()?,
+            Placement::Anywhere => match self.roomy_view(maker).filter(|_| self.policy == Policy::Together) {
+                Some(view) => view,
+                None => self.empty_view()?,
+            },
+        };
+        let books = &mut self.views[view];
+        books.domains += 1;
+        books.alone |= matches!(placement, Placement::Alone);
+        Ok(view)
+    }
+
+    /// A domain is in its view no longer: it has no memory, and its number is free.
+    pub(crate) fn leave_view(&mut self, view: Ref<View>) {
+        let books = &mut self.views[view];
+        books.domains -= 1;
+        books.alone &= books.domains > 0;
+    }
+
+    fn roomy_view(&self, maker: Option<Ref<Domain>>) -> Option<Ref<View>> {
+        let own = maker.and_then(|maker| self.domains[maker].view);
+        own.into_iter().chain(self.all_views()).find(|&view| self.views[view].has_room(KEYS_KEPT))
+    }
+
+    /// A view in which nobody is. Those that were left are used again; none is ever taken down.
+    fn empty_view(&mut self) -> Result<Ref<View>, Error> {
+        if let Some(view) = self.all_views().find(|&view| self.views[view].domains == 0) {
+            return Ok(view);
+        }
+        self.views.reserve(1)?;
+        let keys = ViewKeys::new(self.views.capacity(), protection::in_force().has_keys());
+        let tables = mem::with(|memory| ViewTables::new(memory, crate::roots()));
+        let tables = tables.map_err(|_| Error::OutOfMemory)?;
+        translations::note_view(keys.number(), tables.roots());
+        Ok(self.views.insert(View { keys, tables, domains: 0, alone: false })?)
+    }
+
+    /// All views, by number.
+    pub(crate) fn all_views(&self) -> impl Iterator<Item = Ref<View>> {
+        (0..self.views.capacity()).filter_map(|number| self.views.at_number(number))
+    }
+
+    /// The view in which a domain is.
+    pub(crate) fn view_of(&self, owner: Owner) -> Option<Ref<View>> {
+        self.domains[self.domains.at_number(owner.0)?].view
+    }
+
+    /// Takes a key from a view's pool.
+    ///
+    /// # Errors
+    /// As [`ViewKeys::allocate`].
+    pub(crate) fn take_key(&mut self, view: Ref<View>) -> Result<Pkey, KeyError> {
+        let keys = &mut self.views[view].keys;
+        let key = keys.allocate()?;
+        translations::note_keys(keys);
+        Ok(key)
+    }
+
+    /// Gives a hardware key back. No page and no TLB entry carries it; afterwards no rights word opens it.
+    pub(crate) fn release_key(&mut self, view: Ref<View>, key: Pkey) {
+        self.recompute_words();
+        let keys = &mut self.views[view].keys;
+        keys.release(key).expect("only keys that were taken are given back");
+        translations::note_keys(keys);
+    }
+
+    /// Puts the view in force on this CPU in which a thread is. One that idles touches nothing that differs between
+    /// views, so it stays in the last.
+    pub(crate) fn enter_view_of(&mut self, thread: Ref<Thread>) {
+        let Some(view) = self.domains[self.seat(thread).domain].view else { return };
+        let cpu = window::cpu();
+        let root = self.views[view].tables.root(cpu);
+        let books = self.cpu(cpu);
+        if books.root != root {
+            books.root = root;
+            books.roots_loaded += 1;
+            // SAFETY: every root of a view shows what this CPU's own shows of the kernel, and none is ever taken down.
+            unsafe { root::load(root) };
+        }
+    }
+
+    /// What a domain finds at an address.
+    pub(crate) fn walk_as(&self, domain: Ref<Domain>, address: u64) -> Option<mem::Leaf> {
+        self.views[self.domains.get(domain)?.view?].tables.walk(address)
+    }
+}
