@@ -171,10 +171,10 @@ impl Kernel {
         let Some(view) = self.domains[self.seat(thread).domain].view else { return };
         let cpu = window::cpu();
         let root = self.views[view].tables.root(cpu);
-        let books = self.cpu(cpu);
-        if books.root != root {
-            books.root = root;
-            books.roots_loaded += 1;
+        let passage = &mut self.cpu(cpu).passage;
+        if passage.root != root {
+            passage.root = root;
+            passage.roots_loaded += 1;
             // SAFETY: every root of a view shows what this CPU's own shows of the kernel, and none is ever taken down.
             unsafe { root::load(root) };
         }

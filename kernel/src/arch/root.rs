@@ -16,6 +16,20 @@ unsafe extern "C" fn write_cr3(root: u64) {
     naked_asm!("mov cr3, rdi", "ret")
 }
 
+/// RAX: the root. The first of the vault's text, so that the entry code finds it there (`entry::passing`).
+///
+/// # Safety
+/// As `write_cr3`; called where the vault shows it, while that is open.
+#[unsafe(naked)]
+#[unsafe(link_section = ".vault.first")]
+unsafe extern "C" fn pass_root() {
+    naked_asm!("mov cr3, rax", "ret")
+}
+
+/// No code of the kernel refers to it by its name.
+#[used]
+static KEEP: unsafe extern "C" fn() = pass_root;
+
 type WriteCr3 = unsafe extern "C" fn(u64);
 
 /// Uses the tables below a root from now on, and forgets every translation (there are no global pages, and process

@@ -16,7 +16,7 @@
 use super::{Activation, MAX_DEPTH};
 use crate::arch::window;
 use crate::domain::Domain;
-use crate::mem::translations;
+use crate::mem::{translations, vault};
 use crate::object::Ref;
 use crate::sched::Level;
 use crate::state::Kernel;
@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub(crate) cookie: u64,
     /// The stack pointer at the start.
     pub(crate) stack: u64,
+    /// The root of its view on this CPU, if that is another view than the owner's. The handle is complemented then.
+    pub(crate) root: u64,
 }
 
 impl Connection {
@@ -59,12 +61,13 @@ impl Connection {
         entry: 0,
         cookie: 0,
         stack: 0,
+        root: 0,
     };
 }
 
 /// A call that can be replied to: where the caller goes on, and as whom.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct Frame {
     pub(crate) rsp: u64,
     /// The caller's domain.
@@ -73,6 +76,9 @@ pub(crate) struct Frame {
     pub(crate) word_at: u64,
     /// Address of the [`Activation`].
     pub(crate) activation: u64,
+    /// Of a call into another view: what `base` was, and the caller's root.
+    pub(crate) base: u64,
+    pub(crate) root: u64,
 }
 
 /// What the entry code may do for the thread that runs on a CPU. It is read and written with the kernel's lock held.
@@ -85,6 +91,8 @@ pub(crate) struct Passage {
     pub(crate) word_at: u64,
     /// Address behind the last frame.
     pub(crate) top: u64,
+    /// Address behind the last frame of a call into another view: where `top` is that, the reply leaves the view.
+    pub(crate) base: u64,
     /// The lowest that `top` was since the books were settled.
     pub(crate) lowest: u64,
     /// Where `top` must not go beyond: a chain of calls has an end.
@@ -93,13 +101,20 @@ pub(crate) struct Passage {
     pub(crate) ways: u64,
     /// What `top` was when the books were settled.
     settled: u64,
+    /// The root that is in force on the CPU, and how often it was loaded.
+    pub(crate) root: u64,
+    pub(crate) roots_loaded: u64,
+    /// Address of the leaf that maps the CPU's vault, and its two values.
+    pub(crate) vault_at: u64,
+    pub(crate) vault_open: u64,
+    pub(crate) vault_shut: u64,
     pub(crate) frames: [Frame; FRAMES],
     pub(crate) connections: [Connection; CONNECTIONS],
 }
 
 impl Passage {
-    /// Of a CPU that has run nobody yet.
-    pub(crate) const fn new() -> Passage {
+    /// Of a CPU that has run nobody yet, on this root.
+    pub(crate) const fn new(root: u64) -> Passage {
         Passage {
             owner: 0,
             word_at: 0,
@@ -108,7 +123,13 @@ impl Passage {
             limit: 0,
             ways: 0,
             settled: 0,
-            frames: [Frame { rsp: 0, owner: 0, word_at: 0, activation: 0 }; FRAMES],
+            base: 0,
+            root,
+            roots_loaded: 0,
+            vault_at: 0,
+            vault_open: 0,
+            vault_shut: 0,
+            frames: [Frame { rsp: 0, owner: 0, word_at: 0, activation: 0, base: 0, root: 0 }; FRAMES],
             connections: [Connection::NONE; CONNECTIONS],
         }
     }
@@ -122,6 +143,7 @@ impl Passage {
         let bottom = self.bottom();
         self.owner = 0;
         (self.top, self.lowest, self.limit, self.settled) = (bottom, bottom, bottom, bottom);
+        self.base = bottom;
     }
 
     fn place_of(&self, frame_at: u64) -> usize {
@@ -138,6 +160,7 @@ impl Kernel {
     pub(crate) fn open_passage(&mut self) {
         let passage = &mut self.cpu(window::cpu()).passage;
         passage.disarm();
+        (passage.vault_at, passage.vault_open, passage.vault_shut) = vault::leaf();
         window::set_passage(address(passage));
     }
 
@@ -203,15 +226,15 @@ impl Kernel {
         let left = usize::from(MAX_DEPTH.saturating_sub(self.threads[thread].depth));
         let frame = self.frame_of(thread);
         let passage = &mut self.cpu(cpu).passage;
-        let used = match frame {
-            Some(frame) => {
-                passage.frames[0] = frame;
-                1
-            }
-            None => 0,
-        };
         let at = |count: usize| passage.bottom() + (count * size_of::<Frame>()) as u64;
+        let used = usize::from(frame.is_some());
         let (top, limit) = (at(used), at((used + left).min(FRAMES)));
+        let crosses = frame.is_some_and(|frame| frame.root != 0);
+        let base = if crosses { top } else { passage.bottom() };
+        if let Some(frame) = frame {
+            passage.frames[0] = Frame { base: passage.bottom(), ..frame };
+        }
+        passage.base = base;
         (passage.owner, passage.word_at) = (owner, word_at);
         (passage.top, passage.lowest, passage.settled, passage.limit) = (top, top, top, limit);
     }
@@ -236,13 +259,15 @@ impl Kernel {
             Some(below) => &self.activations[below].seat,
             None => &books.home,
         };
-        let view = self.domains[activation.seat.domain].view;
-        let beside = self.domains.get(below.domain).is_some_and(|caller| caller.view == view);
-        (simple && beside).then(|| Frame {
+        let caller = self.domains.get(below.domain).filter(|_| simple)?.view?;
+        let crosses = self.domains[activation.seat.domain].view != Some(caller);
+        Some(Frame {
             rsp: activation.caller_rsp,
             owner: below.domain.raw(),
             word_at: address(&below.word),
             activation: address(activation),
+            base: 0,
+            root: if crosses { self.views[caller].tables.root(window::cpu()) } else { 0 },
         })
     }
 
@@ -251,12 +276,10 @@ impl Kernel {
     pub(super) fn remember_connection(&mut self, handle: u64, owner: Ref<Domain>, thread: Ref<Thread>) {
         let Thread { top: Some(at), record, .. } = &self.threads[thread] else { return };
         let activation = &self.activations[*at];
-        // Into another view only the kernel leads: it takes another root.
-        if self.domains[owner].view != self.domains[activation.seat.domain].view {
-            return;
-        }
+        let server = self.domains[activation.seat.domain].view;
+        let other = server.filter(|&view| self.domains[owner].view != Some(view));
         let connection = Connection {
-            handle,
+            handle: if other.is_some() { !handle } else { handle },
             owner: owner.raw(),
             activation: address(activation),
             server: activation.seat.domain.raw(),
@@ -264,6 +287,7 @@ impl Kernel {
             entry: record.rip,
             cookie: record.rbx,
             stack: record.rsp,
+            root: other.map_or(0, |view| self.views[view].tables.root(window::cpu())),
         };
         self.cpu(window::cpu()).passage.connections[handle as usize % CONNECTIONS] = connection;
     }
@@ -283,4 +307,4 @@ pub(crate) const ACTIVATION_WORD: usize = offset_of!(Activation, seat.word);
 /// See [`ACTIVATION_AVAILABLE`].
 pub(crate) const ACTIVATION_CALLS: usize = offset_of!(Activation, calls);
 
-const _: () = assert!(size_of::<Connection>() == 64 && size_of::<Frame>() == 32);
+const _: () = assert!(size_of::<Connection>() == 128 && size_of::<Frame>() == 64);

@@ -3,6 +3,7 @@
 //! because no other maps its window. A domain that jumps there, or to where the text was linked, finds a page that
 //! forbids execution.
 
+use super::DIRECT_MAP;
 use super::bringup::vault_start;
 use super::map::Mapping;
 use super::paging::{ADDRESS, Table, index};
@@ -18,6 +19,18 @@ static TABLES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 pub(super) fn found(cpu: usize, table: Table) {
     TABLES[cpu].store(table.0, Ordering::Relaxed);
 }
+
+/// What the entry code needs to open this CPU's vault and to shut it: where its leaf lies in the direct map, and the two
+/// values of that.
+pub(crate) fn leaf() -> (u64, u64, u64) {
+    let table = Table(TABLES[window::cpu()].load(Ordering::Relaxed));
+    let at = index(window::VAULT, 1);
+    let entry = |mapping: Mapping| table.get(at) & ADDRESS | mapping.flags();
+    let place = DIRECT_MAP + table.0 + at as u64 * 8;
+    (place, entry(Mapping::text(Pkey::KERNEL)), entry(Mapping::constant(Pkey::KERNEL)))
+}
+
+const _: () = assert!(window::VAULT == 0xffff_ffff_c000_5000, "kernel.ld says where the vault is");
 
 /// Calls a routine of the vault's text, which is position-independent assembly, in the vault of this CPU. `F` is the
 /// routine's type, a function pointer.

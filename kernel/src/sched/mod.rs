@@ -53,11 +53,7 @@ pub(crate) struct CpuBooks {
     yielded: bool,
     /// When this CPU was in the kernel last, or was sent an NMI because that was long ago.
     seen: u64,
-    /// The root that is in force.
-    pub(crate) root: u64,
     pub(crate) switches: u64,
-    /// How often another root was put in force.
-    pub(crate) roots_loaded: u64,
     pub(crate) entries: u64,
     pub(crate) pkrs_writes: u64,
 }
@@ -70,15 +66,13 @@ impl CpuBooks {
             current: idle,
             idle,
             evicted: false,
-            passage: Passage::new(),
+            passage: Passage::new(root),
             ready: RunQueues::new(),
             settled: 0,
             slice_end: 0,
             yielded: false,
             seen: 0,
-            root,
             switches: 0,
-            roots_loaded: 0,
             entries: 0,
             pkrs_writes: 0,
         }

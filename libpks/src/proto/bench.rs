@@ -62,6 +62,8 @@ macro_rules! rows {
 
 rows! {
     call_mediated, 1000, "a call with 8 words and its reply, from the CALL into the gate to the instruction after it; the server replies with its first instructions";
+    call_across, 1000, "the same to a server in another view";
+    lend_4k_across, 1000, "a call to a server in another view that lends a region of 4 KiB, which the server opens and closes";
     call_words, 1000, "the same to a server in Rust, through the runtime on both sides";
     function_call, 1000, "a call of a function with 8 words, in the same domain";
     pointer_call, 1000, "the same through a pointer";

@@ -6,6 +6,9 @@
 //! written down and loaded, never followed. Until a way is decided on nothing has changed but RAX, RCX, RDX, RBP, RSP, so
 //! the kernel's own way can still be taken, with the registers as they came. Out it goes as at any exit: DEPTH is given up,
 //! the word comes from CELL, and the check follows the write.
+//!
+//! A way into another view loads its root too. MOV CR3 is in the vault alone (`mem::vault`), which is opened for the length of
+//! it: by a store to this CPU's own page table and INVLPG, as in Rust.
 
 use super::super::record::{self, Record};
 use super::super::window;
@@ -57,57 +60,144 @@ macro_rules! the_kernels_way {
     };
 }
 
+/// The caller's side into the frame at RAX, for the activation at RCX. Uses RBX.
+macro_rules! put_frame {
+    () => {
+        concat!(
+            "mov dword ptr [rcx+.LaAVAIL], 0\n",
+            "inc qword ptr [rcx+.LaCALLS]\n",
+            "inc qword ptr [rbp+.LpWAYS]\n",
+            "mov rbx, [.LREC+.LrRSP]\nmov [rax+.LfRSP], rbx\n",
+            "mov rbx, [rbp+.LpOWNER]\nmov [rax+.LfOWNER], rbx\n",
+            "mov rbx, [rbp+.LpWORD]\nmov [rax+.LfWORD], rbx\n",
+            "mov [rax+.LfACT], rcx\n",
+        )
+    };
+}
+
+/// The thread is the server's, from the connection at RDX; RCX still names the activation. Uses RAX, RBX.
+macro_rules! be_server {
+    () => {
+        concat!(
+            "mov rbx, [rdx+.LcSERVER]\nmov [rbp+.LpOWNER], rbx\n",
+            "add rcx, .LaWORD\nmov [rbp+.LpWORD], rcx\n",
+            "mov eax, [rcx]\nmov [.LCELLALIAS], eax\n",
+        )
+    };
+}
+
+/// Goes in at the entry of the connection at RDX.
+macro_rules! go_in {
+    () => {
+        concat!(
+            "mov rbp, [rdx+.LcENTRY]\n",
+            "mov r15, [rdx+.LcBADGE]\n",
+            "mov rbx, [rdx+.LcCOOKIE]\n",
+            "mov rsp, [rdx+.LcSTACK]\n",
+            leave!(),
+            "sti\n",
+            "jmp rbp\n",
+        )
+    };
+}
+
+/// The thread is the caller's again whose frame is at RAX, which is the last one. Uses RCX, RDX.
+macro_rules! take_frame {
+    () => {
+        concat!(
+            "sub rax, .LfBYTES\nmov [rbp+.LpTOP], rax\n",
+            "mov rcx, [rbp+.LpLOWEST]\ncmp rax, rcx\ncmovb rcx, rax\nmov [rbp+.LpLOWEST], rcx\n",
+            "inc qword ptr [rbp+.LpWAYS]\n",
+            "mov rcx, [rax+.LfACT]\nmov dword ptr [rcx+.LaAVAIL], 1\n",
+            "mov rdx, [rax+.LfOWNER]\nmov [rbp+.LpOWNER], rdx\n",
+            "mov rdx, [rax+.LfWORD]\nmov [rbp+.LpWORD], rdx\n",
+            "mov ecx, [rdx]\nmov [.LCELLALIAS], ecx\n",
+        )
+    };
+}
+
+/// Goes back behind the call of the caller whose stack pointer is in RSP.
+macro_rules! go_back {
+    () => {
+        concat!("xor r15d, r15d\nxor ebx, ebx\nxor ebp, ebp\n", leave!(), "sti\n", "jmp {landing}\n",)
+    };
+}
+
+/// Loads the root in RAX, in the vault, which can be executed meanwhile. RSP is the kernel's. Uses RBX, RCX.
+macro_rules! load_root {
+    () => {
+        concat!(
+            "mov [rbp+.LpROOT], rax\n",
+            "inc qword ptr [rbp+.LpLOADED]\n",
+            "mov rcx, [rbp+.LpVAULT]\n",
+            "mov rbx, [rbp+.LpOPEN]\nmov [rcx], rbx\n",
+            "invlpg [.LVAULT]\n",
+            "call {vault}\n",
+            "mov rbx, [rbp+.LpSHUT]\nmov [rcx], rbx\n",
+            "invlpg [.LVAULT]\n",
+        )
+    };
+}
+
 stub! {
-    /// A call through a handle that this CPU remembers, to an activation that is free.
-    ".entry" pass_call [gate_bad = gate_bad, common = gate_common, presence = crate::lock::PRESENCE]
+    /// A call through a handle that this CPU remembers, to an activation that is free. A connection into another view
+    /// is kept under the complement of the handle: so calls inside a view do not pay for the question.
+    ".entry" pass_call [
+        gate_bad = gate_bad, common = gate_common, vault = __vault_start_there, presence = crate::lock::PRESENCE
+    ]
     begin!(),
     "mov eax, r15d\nand eax, .LcMASK\nshl eax, .LcSHIFT\nlea rdx, [rbp+rax+.LpCONN]",
-    "cmp r15, [rdx+.LcHANDLE]\njne 1f",
+    "cmp r15, [rdx+.LcHANDLE]\njne 3f",
     "mov rax, [rbp+.LpOWNER]\ncmp rax, [rdx+.LcOWNER]\njne 1f",
     "mov rcx, [rdx+.LcACT]",
     "cmp dword ptr [rcx+.LaAVAIL], 0\nje 1f",
     "mov rax, [rbp+.LpTOP]\ncmp rax, [rbp+.LpLIMIT]\njae 1f",
-    // Decided. The caller's side into a frame.
-    "mov dword ptr [rcx+.LaAVAIL], 0",
-    "inc qword ptr [rcx+.LaCALLS]",
-    "inc qword ptr [rbp+.LpWAYS]",
-    "mov rbx, [.LREC+.LrRSP]\nmov [rax+.LfRSP], rbx",
-    "mov rbx, [rbp+.LpOWNER]\nmov [rax+.LfOWNER], rbx",
-    "mov rbx, [rbp+.LpWORD]\nmov [rax+.LfWORD], rbx",
-    "mov [rax+.LfACT], rcx",
+    // Decided.
+    put_frame!(),
     "add rax, .LfBYTES\nmov [rbp+.LpTOP], rax",
-    // The server's side from the connection.
-    "mov rbx, [rdx+.LcSERVER]\nmov [rbp+.LpOWNER], rbx",
-    "add rcx, .LaWORD\nmov [rbp+.LpWORD], rcx",
-    "mov eax, [rcx]\nmov [.LCELLALIAS], eax",
-    "mov rbp, [rdx+.LcENTRY]",
-    "mov r15, [rdx+.LcBADGE]",
-    "mov rbx, [rdx+.LcCOOKIE]",
-    "mov rsp, [rdx+.LcSTACK]",
-    leave!(),
-    "sti",
-    "jmp rbp",
+    be_server!(),
+    go_in!(),
+    "3:",
+    "mov rax, r15\nnot rax\ncmp rax, [rdx+.LcHANDLE]\njne 1f",
+    "mov rax, [rbp+.LpOWNER]\ncmp rax, [rdx+.LcOWNER]\njne 1f",
+    "mov rcx, [rdx+.LcACT]",
+    "cmp dword ptr [rcx+.LaAVAIL], 0\nje 1f",
+    "mov rax, [rbp+.LpTOP]\ncmp rax, [rbp+.LpLIMIT]\njae 1f",
+    // Decided. Its reply finds no frame above the base.
+    put_frame!(),
+    "mov rbx, [rbp+.LpBASE]\nmov [rax+.LfBASE], rbx",
+    "mov rbx, [rbp+.LpROOT]\nmov [rax+.LfROOT], rbx",
+    "add rax, .LfBYTES\nmov [rbp+.LpTOP], rax\nmov [rbp+.LpBASE], rax",
+    be_server!(),
+    "mov rax, [rdx+.LcROOT]",
+    load_root!(),
+    go_in!(),
     the_kernels_way!("0x100"),
 }
 
 stub! {
-    /// A reply to a call that has a frame.
+    /// A reply to a call that has a frame. One out of the view in which the caller is has it below the base.
     ".entry" pass_reply [
-        gate_bad = gate_bad, common = gate_common, landing = gate_landing, presence = crate::lock::PRESENCE
+        gate_bad = gate_bad, common = gate_common, landing = gate_landing, vault = __vault_start_there,
+        presence = crate::lock::PRESENCE
     ]
     begin!(),
-    "mov rax, [rbp+.LpTOP]\nlea rdx, [rbp+.LpFRAMES]\ncmp rax, rdx\nje 1f",
-    "sub rax, .LfBYTES\nmov [rbp+.LpTOP], rax",
-    "mov rcx, [rbp+.LpLOWEST]\ncmp rax, rcx\ncmovb rcx, rax\nmov [rbp+.LpLOWEST], rcx",
-    "inc qword ptr [rbp+.LpWAYS]",
-    "mov rcx, [rax+.LfACT]\nmov dword ptr [rcx+.LaAVAIL], 1",
-    "mov rdx, [rax+.LfOWNER]\nmov [rbp+.LpOWNER], rdx",
-    "mov rdx, [rax+.LfWORD]\nmov [rbp+.LpWORD], rdx",
-    "mov ecx, [rdx]\nmov [.LCELLALIAS], ecx",
+    "mov rax, [rbp+.LpTOP]\ncmp rax, [rbp+.LpBASE]\nje 3f",
+    take_frame!(),
     "mov rsp, [rax+.LfRSP]",
-    "xor r15d, r15d\nxor ebx, ebx\nxor ebp, ebp",
-    leave!(),
-    "sti",
-    "jmp {landing}",
+    go_back!(),
+    "3:",
+    "lea rdx, [rbp+.LpFRAMES]\ncmp rax, rdx\nje 1f",
+    take_frame!(),
+    "mov rcx, [rax+.LfBASE]\nmov [rbp+.LpBASE], rcx",
+    "mov rdx, rax\nmov rax, [rdx+.LfROOT]",
+    load_root!(),
+    "mov rsp, [rdx+.LfRSP]",
+    go_back!(),
     the_kernels_way!("0x101"),
+}
+
+unsafe extern "C" {
+    /// The first routine of the vault's text ([`root::pass_root`](super::super::root)), where the vault shows it.
+    fn __vault_start_there();
 }

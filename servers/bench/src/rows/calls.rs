@@ -4,6 +4,7 @@ use alloc::vec;
 use core::hint::black_box;
 
 use libpks::proto::bench::Place;
+use libpks::rt::domain::Placement;
 use libpks::rt::{Client, Error, Offer, Region, measure};
 
 use super::{Tools, any};
@@ -13,9 +14,10 @@ use crate::table::Table;
 const WORDS: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
 pub(crate) fn run(tools: &Tools, table: &mut Table) -> Result<(), Error> {
-    let peer = tools.peer()?;
+    let peer = tools.peer(Placement::Here)?;
     let [echo, words, messages] = &peer.endpoints;
     table.row(Place::call_mediated, || measure::call_words(**echo, WORDS).map(Some))?;
+    across(tools, table)?;
     table.operation(Place::call_words, || words.call_words(black_box(WORDS), None))?;
     table.operation(Place::function_call, || Ok(black_box(called(black_box(WORDS)))))?;
     let pointer: fn([u64; 8]) -> [u64; 8] = black_box(called);
@@ -34,6 +36,17 @@ pub(crate) fn run(tools: &Tools, table: &mut Table) -> Result<(), Error> {
     table.operation(Place::transfer, || {
         expect_done(client.exchange(&Request::Drop, &[Offer::copy(*given)], None))
     })
+}
+
+/// The same calls to a domain in another view.
+fn across(tools: &Tools, table: &mut Table) -> Result<(), Error> {
+    let peer = tools.peer(Placement::Alone)?;
+    let [echo, _, messages] = &peer.endpoints;
+    table.row(Place::call_across, || measure::call_words(**echo, WORDS).map(Some))?;
+    let client = Client::<Messages>::new(**messages);
+    let region = Region::create(4 << 10, None)?;
+    let lend = || expect_done(client.exchange(&Request::Open, &[Offer::lend(*region)], None));
+    table.operation(Place::lend_4k_across, lend)
 }
 
 /// What a call is compared with.

@@ -45,7 +45,7 @@ impl Tools {
     }
 
     /// Makes a domain from this image, less urgent than this one.
-    fn domain(&self) -> Result<Owned<Domain>, Error> {
+    fn domain(&self, placement: Placement) -> Result<Owned<Domain>, Error> {
         Domain::create(&Plan {
             name: "peer",
             image: self.image,
@@ -54,7 +54,7 @@ impl Tools {
             priority: self.priority.saturating_sub(1),
             budget: Budget::DEFAULT,
             overrun_ns: OVERRUN_DEFAULT_NS,
-            placement: Placement::Here,
+            placement,
         })
     }
 
@@ -69,8 +69,8 @@ impl Tools {
     }
 
     /// Starts the peer.
-    fn peer(&self) -> Result<Peer, Error> {
-        let domain = self.domain()?;
+    fn peer(&self, placement: Placement) -> Result<Peer, Error> {
+        let domain = self.domain(placement)?;
         let here = Notification::create()?;
         let mut info = Self::start_info(*domain, "role=peer", *here)?;
         let endpoints = [Endpoint::create()?, Endpoint::create()?, Endpoint::create()?];

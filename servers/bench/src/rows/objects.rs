@@ -1,6 +1,7 @@
 //! Objects made and ended: regions, threads, domains.
 
 use libpks::proto::bench::Place;
+use libpks::rt::domain::Placement;
 use libpks::rt::thread::spawn;
 use libpks::rt::{Domain, Error, Notification, Owned, Region, measure};
 
@@ -11,10 +12,10 @@ use crate::table::Table;
 pub(crate) fn run(tools: &Tools, table: &mut Table) -> Result<(), Error> {
     table.operation(Place::region, || Region::create(4096, None))?;
     table.operation(Place::thread, || spawn(STACK, tools.priority, || ())?.join(None))?;
-    table.operation(Place::domain_create, || tools.domain())?;
+    table.operation(Place::domain_create, || tools.domain(Placement::Here))?;
     let here = Notification::create()?;
     table.row(Place::domain_start, || {
-        let domain = tools.domain()?;
+        let domain = tools.domain(Placement::Here)?;
         let info = Tools::start_info(*domain, "role=caller", *here)?;
         let (outcome, ticks) = measure::around(|| {
             domain.start(STACK, &info)?;
@@ -23,7 +24,7 @@ pub(crate) fn run(tools: &Tools, table: &mut Table) -> Result<(), Error> {
         outcome.map(|_| Some(ticks))
     })?;
     table.row(Place::domain_stop, || {
-        let domain: Owned<Domain> = tools.domain()?;
+        let domain: Owned<Domain> = tools.domain(Placement::Here)?;
         let info = Tools::start_info(*domain, "role=peer", *here)?;
         // Without its endpoints it ends by itself, or it is stopped before.
         domain.start(STACK, &info)?;
