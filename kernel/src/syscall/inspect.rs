@@ -289,6 +289,7 @@ impl Kernel {
             apic_id: books.apic_id,
             switches: books.switches,
             pkrs_writes: books.pkrs_writes,
+            roots_loaded: books.passage.roots_loaded,
             entries: books.entries,
             running: self.domain_name(self.seat(books.current).domain),
         })

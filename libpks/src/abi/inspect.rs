@@ -236,6 +236,8 @@ pub struct CpuInfo {
     pub switches: u64,
     /// Writes of PKRS at context switches and exits.
     pub pkrs_writes: u64,
+    /// Loads of another root: ways from one view into another.
+    pub roots_loaded: u64,
     /// Traps and gate entries.
     pub entries: u64,
     /// Name of the domain that runs there.

@@ -164,6 +164,14 @@ scenarios! {
         "docs/memory-and-keys.md";
     "closed_for_want_of_a_key", true, 7, "rights shrink though no key is free: closed for all, opened again later",
         "docs/memory-and-keys.md";
+    "more_domains_than_keys", false, 4, "more domains than there are keys live at one time, and each answers",
+        "docs/memory-and-keys.md";
+    "placed_as_asked", true, 8, "a domain is in the view that was asked for, or is refused; one is alone that is to be",
+        "docs/memory-and-keys.md";
+    "views_share_a_region", true, 8, "a region has one address in two views, and in each the rights that its domains hold",
+        "docs/memory-and-keys.md";
+    "calls_load_roots_between_views", true, 3, "a call inside a view loads no root, one into another view two",
+        "docs/memory-and-keys.md";
     "race_revoke", true, 8, "a thread on another CPU uses a region up to its revoke, and not once more",
         "docs/capabilities.md";
     "race_close_for_all", true, 8, "the same for rights of all threads that are closed",

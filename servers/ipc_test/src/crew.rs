@@ -77,7 +77,12 @@ impl Tools {
 
     /// The same, with helpers in this domain's view, so that keys are shared with them.
     pub(crate) fn here(self) -> Self {
-        Self { placement: Placement::Here, ..self }
+        self.placed(Placement::Here)
+    }
+
+    /// The same, with helpers somewhere else.
+    pub(crate) fn placed(self, placement: Placement) -> Self {
+        Self { placement, ..self }
     }
 
     /// How many CPUs run.

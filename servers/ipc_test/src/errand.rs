@@ -74,6 +74,8 @@ pub(crate) enum Request {
     OpenAndReturn,
     /// Read the first word of the region without opening it.
     ReadUnopened,
+    /// Read the word at an address in the area of regions, of whatever is there.
+    ReadAt(u64),
     /// Open the region, as often as said, say so, wait, close all but the first opening, and read.
     ReadLater {
         /// Openings.

@@ -244,6 +244,7 @@ impl Hand {
             }
             Request::Forward { after_wait, holding, wait } => self.forward(caller, after_wait, holding, wait),
             Request::Descend => self.descend(),
+            Request::ReadAt(address) => Unguarded::in_regions(address, 8)?.read_u64(0).map(Reply::Word),
             Request::Read
             | Request::Write(_)
             | Request::OpenForAll

@@ -227,11 +227,20 @@ pub(crate) fn cpus(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         ("apic", Right),
         ("switches", Right),
         ("PKRS writes", Right),
+        ("roots loaded", Right),
         ("entries", Right),
         ("running", Left),
     ]);
     for cpu in all(|n| inspect.cpu(n))? {
-        table.row([&cpu.id, &cpu.apic_id, &cpu.switches, &cpu.pkrs_writes, &cpu.entries, &cpu.running]);
+        table.row([
+            &cpu.id,
+            &cpu.apic_id,
+            &cpu.switches,
+            &cpu.pkrs_writes,
+            &cpu.roots_loaded,
+            &cpu.entries,
+            &cpu.running,
+        ]);
     }
     let _ = write!(screen, "{table}");
     Ok(())

@@ -16,6 +16,7 @@ mod signals;
 mod time;
 mod transfers;
 mod urgency;
+mod views;
 mod wake;
 
 use libpks::abi::Error;
@@ -111,6 +112,10 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "keys_exhausted_typed" => keys::exhausted,
         "hand_over_without_a_key" => keys::handed_over,
         "closed_for_want_of_a_key" => keys::closed_for_want,
+        "more_domains_than_keys" => views::more_than_keys,
+        "placed_as_asked" => views::placed,
+        "views_share_a_region" => views::shared,
+        "calls_load_roots_between_views" => views::roots,
         "race_revoke" => races::revoke,
         "race_close_for_all" => races::close_for_all,
         "race_destroy" => races::destroy,
