@@ -46,6 +46,15 @@ pub(crate) fn all(isolation: Isolation) -> impl Iterator<Item = Exercise> {
     })
 }
 
+/// Every mapping is as the rules say also when a hundred domains have come and gone.
+pub(crate) fn audit_at_the_end(isolation: Isolation) -> Exercise {
+    let audit = pks_test::find("P19_audit").expect("the scenario that audits");
+    Exercise::new("mappings_are_right_at_the_end", move |running| {
+        let skips = audit.needs_keys && isolation == Isolation::None;
+        run(running, audit, if skips { Verdict::Skip } else { Verdict::Pass })
+    })
+}
+
 /// Those of [`all`] that have one of these names, on a machine with keys.
 pub(crate) fn some(names: &'static [&'static str]) -> impl Iterator<Item = Exercise> {
     let known = |name: &&str| scenarios().any(|scenario| scenario.name == *name);

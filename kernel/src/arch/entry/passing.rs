@@ -60,6 +60,19 @@ macro_rules! the_kernels_way {
     };
 }
 
+/// Decides whether the call may go in by the connection at RDX: the thread is in the domain that has it, the activation
+/// is free, the chain of calls has room. Leaves the activation in RCX, the place for a frame in RAX.
+macro_rules! decide {
+    () => {
+        concat!(
+            "mov rax, [rbp+.LpOWNER]\ncmp rax, [rdx+.LcOWNER]\njne 1f\n",
+            "mov rcx, [rdx+.LcACT]\n",
+            "cmp dword ptr [rcx+.LaAVAIL], 0\nje 1f\n",
+            "mov rax, [rbp+.LpTOP]\ncmp rax, [rbp+.LpLIMIT]\njae 1f\n",
+        )
+    };
+}
+
 /// The caller's side into the frame at RAX, for the activation at RCX. Uses RBX.
 macro_rules! put_frame {
     () => {
@@ -148,23 +161,16 @@ stub! {
     begin!(),
     "mov eax, r15d\nand eax, .LcMASK\nshl eax, .LcSHIFT\nlea rdx, [rbp+rax+.LpCONN]",
     "cmp r15, [rdx+.LcHANDLE]\njne 3f",
-    "mov rax, [rbp+.LpOWNER]\ncmp rax, [rdx+.LcOWNER]\njne 1f",
-    "mov rcx, [rdx+.LcACT]",
-    "cmp dword ptr [rcx+.LaAVAIL], 0\nje 1f",
-    "mov rax, [rbp+.LpTOP]\ncmp rax, [rbp+.LpLIMIT]\njae 1f",
-    // Decided.
+    decide!(),
     put_frame!(),
     "add rax, .LfBYTES\nmov [rbp+.LpTOP], rax",
     be_server!(),
     go_in!(),
     "3:",
     "mov rax, r15\nnot rax\ncmp rax, [rdx+.LcHANDLE]\njne 1f",
-    "mov rax, [rbp+.LpOWNER]\ncmp rax, [rdx+.LcOWNER]\njne 1f",
-    "mov rcx, [rdx+.LcACT]",
-    "cmp dword ptr [rcx+.LaAVAIL], 0\nje 1f",
-    "mov rax, [rbp+.LpTOP]\ncmp rax, [rbp+.LpLIMIT]\njae 1f",
-    // Decided. Its reply finds no frame above the base.
+    decide!(),
     put_frame!(),
+    // Its reply finds no frame above the base.
     "mov rbx, [rbp+.LpBASE]\nmov [rax+.LfBASE], rbx",
     "mov rbx, [rbp+.LpROOT]\nmov [rax+.LfROOT], rbx",
     "add rax, .LfBYTES\nmov [rbp+.LpTOP], rax\nmov [rbp+.LpBASE], rax",
