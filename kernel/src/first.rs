@@ -28,6 +28,7 @@ const MANIFEST: &str = "manifest";
 /// What `init` gets where no manifest says: enough to say what is wrong.
 const WITHOUT_MANIFEST: Head = Head {
     priority: 255,
+    own_view: false,
     memory_bytes: 4 << 20,
     stack_bytes: 64 << 10,
     budget: Budget::DEFAULT,
@@ -69,7 +70,7 @@ impl Kernel {
         let share = (free / KERNEL_SHARE).max(KERNEL_LEAST);
         let root =
             self.quotas.insert(Quota { free_bytes: free.saturating_sub(share), free_share: Share::TOTAL })?;
-        let Head { priority, memory_bytes, budget, overrun_ns, .. } = head;
+        let Head { priority, own_view, memory_bytes, budget, overrun_ns, .. } = head;
         let request = DomainRequest {
             name: INIT,
             quota: root,
@@ -77,7 +78,7 @@ impl Kernel {
             priority,
             budget,
             overrun_ns,
-            placement: Placement::Anywhere,
+            placement: if own_view { Placement::Alone } else { Placement::Anywhere },
         };
         let init = self.create_domain(None, module, &request)?;
         // The kernel itself keeps one reference: nobody else could stop it.

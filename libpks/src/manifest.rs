@@ -115,8 +115,10 @@ pub struct PortValue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
-    /// By a protection key, in the address space of all.
+    /// By a protection key, beside others in a view.
     Keyed,
+    /// In a view of its own: nothing of others is mapped where it runs.
+    OwnView,
 }
 
 /// An endpoint that a server may call.
@@ -272,6 +274,7 @@ mod tests {
         let mut bytes = encode(&sample());
         let expected = Head {
             priority: 200,
+            own_view: false,
             memory_bytes: 4 << 20,
             stack_bytes: 16384,
             budget: Budget::DEFAULT,
@@ -280,6 +283,9 @@ mod tests {
         };
         assert_eq!(head(&bytes), Some(expected));
         assert!((0..100).all(|end| head(&bytes[..end]).is_none()), "cut off");
+        let mut apart = sample();
+        apart.servers[0].tier = Tier::OwnView;
+        assert_eq!(head(&encode(&apart)), Some(Head { own_view: true, ..expected }));
         bytes[4] ^= 1;
         assert_eq!(head(&bytes), None, "another version");
         let mut headless = sample();

@@ -29,6 +29,8 @@ pub enum RestartPolicy {
 pub struct Head {
     /// The priority of its threads; more is more urgent.
     pub priority: u8,
+    /// Whether it is to have a view of its own.
+    pub own_view: bool,
     /// Its memory quota in bytes.
     pub memory_bytes: u64,
     /// The size of its stack in bytes.
@@ -40,6 +42,9 @@ pub struct Head {
     /// What becomes of it when it keeps ending.
     pub restart: RestartPolicy,
 }
+
+/// How the encoding names [`Tier::OwnView`](crate::manifest::Tier::OwnView).
+const OWN_VIEW: u32 = 1;
 
 /// The SHA-256 of a file (FIPS 180-4).
 pub type Digest = [u8; 32];
@@ -61,7 +66,7 @@ struct Beginning<'a> {
     name: &'a str,
     _image: &'a str,
     priority: u8,
-    _tier: u32,
+    tier: u32,
     memory_bytes: u64,
     stack_bytes: u64,
     budget: Budget,
@@ -108,10 +113,20 @@ impl<'a> Reader<'a> {
         }
         let (beginning, _) = postcard::take_from_bytes::<Beginning<'_>>(read.1).ok()?;
         let Beginning {
-            servers, name, priority, memory_bytes, stack_bytes, budget, overrun_ns, restart, ..
+            servers,
+            name,
+            priority,
+            tier,
+            memory_bytes,
+            stack_bytes,
+            budget,
+            overrun_ns,
+            restart,
+            ..
         } = beginning;
         (servers > 0 && name == INIT).then_some(Head {
             priority,
+            own_view: tier == OWN_VIEW,
             memory_bytes,
             stack_bytes,
             budget,

@@ -12,7 +12,7 @@ use init::ledger::{Ledger, Record};
 use libpks::abi::fault::FaultReport;
 use libpks::abi::inspect::{DomainState, PowerAction};
 use libpks::abi::start::{NamedCap, StartInfo};
-use libpks::manifest::{Manifest, PortValue, RestartPolicy, ServerEntry};
+use libpks::manifest::{Manifest, PortValue, RestartPolicy, ServerEntry, Tier};
 use libpks::proto::supervisor::{Condition, Moment};
 use libpks::rt::domain::{DomainStatus, Placement, Plan};
 use libpks::rt::log::{error, info, warn};
@@ -366,7 +366,10 @@ impl Fleet {
             priority: entry.priority,
             budget: entry.budget,
             overrun_ns: entry.overrun_ns,
-            placement: Placement::Anywhere,
+            placement: match entry.tier {
+                Tier::Keyed => Placement::Anywhere,
+                Tier::OwnView => Placement::Alone,
+            },
         };
         let server = self.servers.get_mut(n).ok_or(StartError::Domain(Error::NotFound))?;
         let domain = **server.domain.insert(Domain::create(&plan).map_err(StartError::Domain)?);

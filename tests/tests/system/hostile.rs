@@ -123,13 +123,20 @@ pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
             lab.boots(machine().cmdline("protection=all cmd=poweroff")),
             &["protection= takes pks or pku"],
         ),
+        unbootable(
+            "unknown_views",
+            lab.boots(machine().cmdline("views=none cmd=poweroff")),
+            &["views= takes together or apart"],
+        ),
         little_memory(lab),
         no_acpi(lab),
         old_acpi(lab),
     ]);
-    plans.extend([adversary(lab, 1, "max", ""), adversary(lab, 1, WITHOUT_PKS, "_pku")]);
+    let apart = |cpus| adversary(lab, machine().cpus(cpus).cmdline("views=apart"), "_apart");
+    let adversary = |cpus, cpu, suffix| adversary(lab, machine().cpus(cpus).cpu(cpu), suffix);
+    plans.extend([adversary(1, "max", ""), adversary(1, WITHOUT_PKS, "_pku"), apart(1)]);
     if full {
-        plans.extend([adversary(lab, 4, "max", ""), adversary(lab, 4, WITHOUT_PKS, "_pku")]);
+        plans.extend([adversary(4, "max", ""), adversary(4, WITHOUT_PKS, "_pku"), apart(4)]);
     }
     plans
 }
@@ -249,10 +256,11 @@ fn without_acpi(lab: &Arc<Lab>, case: &str, more: &[&str], mut exercises: Vec<Ex
 }
 
 /// Every crime that the adversary knows; afterwards everyone else still runs.
-fn adversary(lab: &Arc<Lab>, cpus: u32, cpu: &str, suffix: &str) -> Plan {
+fn adversary(lab: &Arc<Lab>, machine: Machine, suffix: &str) -> Plan {
+    let cpus = machine.cpus;
     let exercises =
         CRIMES.iter().map(|crime| Exercise::new(crime.name, move |running| commit(running, crime)));
-    let boot_fn = lab.boots(machine().cpus(cpus).cpu(cpu));
+    let boot_fn = lab.boots(machine);
     let mut plan =
         Plan::new(format!("adversary_cpus{cpus}{suffix}"), boot_fn, Ending::Closing, exercises.collect());
     plan.weight = cpus as usize;

@@ -19,7 +19,7 @@ pub use crime::{Aim, Attacker, Crime, Sentence, Vector};
 pub use table::{CRIMES, SORTS, Sort, find};
 
 use super::Protocol;
-use crate::abi::fault::FaultReport;
+use crate::abi::fault::{FaultKind, FaultReport};
 use crate::abi::{Error, Name};
 use crate::retry::Repetition;
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,9 @@ impl Crime {
     pub fn is_punished_by(&self, consequence: &Consequence) -> bool {
         match (self.sentence, consequence) {
             (Sentence::Ends(kind) | Sentence::EndsThere(kind), Consequence::Ended(report)) => {
-                report.domain_name == SERVER && report.kind.as_in_one_view() == kind
+                let walled_off = matches!(kind, FaultKind::ProtectionKey | FaultKind::Protection);
+                let same = report.kind == kind || (report.kind == FaultKind::OtherView && walled_off);
+                report.domain_name == SERVER && same
             }
             (Sentence::EndsSomehow | Sentence::Contained, Consequence::Ended(report)) => {
                 report.domain_name == SERVER

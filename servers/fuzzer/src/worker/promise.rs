@@ -11,7 +11,7 @@ pub(crate) fn keeps(entry: Entry, operation: u64, outcome: Result<(), Error>) ->
     let Err(error) = outcome else { return true };
     match entry {
         Entry::Call => CALL.contains(&error),
-        Entry::Reply => matches!(error, Error::WrongState | Error::BadMessage),
+        Entry::Reply => REPLY.contains(&error),
         Entry::Operation => operation_keeps(operation, error),
         // It is no call: nothing comes back.
         Entry::Interrupt(_) => true,
@@ -39,6 +39,23 @@ const CALL: &[Error] = {
         Busy,
         Malformed,
         TooLarge,
+    ]
+};
+
+/// What a reply may come to that is refused: it is none, or carries what cannot be given away.
+const REPLY: &[Error] = {
+    use Error::*;
+    &[
+        WrongState,
+        BadMessage,
+        NoSuchCapability,
+        MissingRights,
+        RightsExceeded,
+        LimitReached,
+        KeysExhausted,
+        OutOfMemory,
+        Busy,
+        Gone,
     ]
 };
 
@@ -89,7 +106,7 @@ const fn own(operation: Syscall) -> &'static [Error] {
         S::RegionOpen | S::RegionOpenGlobal => {
             &[InvalidArgument, RightsExceeded, QuotaExceeded, LimitReached, KeysExhausted, OutOfMemory]
         }
-        S::RegionRekey => &[Busy, KeysExhausted, OutOfMemory],
+        S::RegionRekey => &[InvalidArgument, Busy, KeysExhausted, OutOfMemory],
         S::HeapGrow => &[InvalidArgument, QuotaExceeded, LimitReached, OutOfMemory],
         S::DomainCreate => &[
             InvalidArgument,
@@ -98,9 +115,11 @@ const fn own(operation: Syscall) -> &'static [Error] {
             LimitReached,
             KeysExhausted,
             QuotaExceeded,
+            CpuExceeded,
             OutOfMemory,
             Malformed,
             NotFound,
+            Gone,
         ],
         S::DomainGrant => &[
             WrongState,

@@ -1,6 +1,6 @@
 //! Encoded manifests: `init` reads all of one, the kernel its head. Where both take it they must read the same.
 
-use libpks::manifest::{INIT, Manifest};
+use libpks::manifest::{INIT, Manifest, Tier};
 use libpks::manifest_head::{Head, Reader};
 
 /// Runs the target.
@@ -11,6 +11,7 @@ pub fn run(bytes: &[u8]) {
     let first = manifest.servers.first().expect("a manifest begins with a server");
     assert_eq!(first.name, INIT);
     let expected = Head {
+        own_view: first.tier == Tier::OwnView,
         priority: first.priority,
         memory_bytes: first.memory,
         stack_bytes: first.stack,
