@@ -44,6 +44,7 @@ pub(crate) const RAX: usize = 0;
 pub(crate) const RCX: usize = 2;
 pub(crate) const RDX: usize = 3;
 pub(crate) const RSI: usize = 4;
+pub(crate) const RBP: usize = 6;
 pub(crate) const R15: usize = 15;
 /// IF.
 pub(crate) const INTERRUPTS: u32 = 0x200;

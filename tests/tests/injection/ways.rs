@@ -5,10 +5,11 @@ use iced_x86::Mnemonic;
 use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL};
 use libpks::abi::selftest::SelfTestOp;
 
+use tests::gdbstub::Registers;
 use tests::guest::SOON;
 
 use crate::retry::{Elsewhere, again};
-use crate::stand::{R15, RAX, RDX, RSI, Stand, frame_rip};
+use crate::stand::{R15, RAX, RBP, RDX, RSI, Stand, frame_rip};
 
 /// Registers of a SelfTest call's arguments.
 const R8: usize = 8;
@@ -17,6 +18,14 @@ const R10: usize = 10;
 const R11: usize = 11;
 /// Where the record of an event has RIP (`PerCpu` and `Record` of the kernel).
 const RECORD_RIP: u64 = 0xffff_ffff_c000_1010 + 16 * 8;
+/// Where a passage, a connection and a frame have what (`Passage`, `Connection`, `Frame` of the kernel).
+const BASE: u64 = 24;
+const ROOT: u64 = 64;
+const FRAMES: u64 = 128;
+const CONNECTION_ROOT: u64 = 64;
+const FRAME_BASE: u64 = 32;
+const FRAME_ROOT: u64 = 40;
+const FRAME_BYTES: u64 = 64;
 /// How many calls or replies are looked at for one that is passed.
 const CALLS: usize = 50;
 /// What no return address may be.
@@ -77,12 +86,28 @@ pub(crate) const WAYS: &[Way] = &[
         stand.guest.gdb.set_general(R11, 1)
     }),
     way("a reply to a call without a frame", |stand| {
-        let reply = stand.guest.symbol("passing::pass_reply")?;
-        let lea = stand.text.next(reply, Mnemonic::Lea)?;
-        go(stand, lea)?;
-        stand.guest.gdb.step()?;
-        let top = stand.guest.gdb.all_registers()?.general(RAX);
-        stand.guest.gdb.set_general(RDX, top)
+        let passage = to_comparison(stand, "passing::pass_reply")?.general(RBP);
+        let base = stand.guest.gdb.read_word(passage + BASE)?;
+        stand.guest.gdb.set_general(RAX, base)
+    }),
+    way("a call that is passed into another view", |stand| {
+        decided(stand, "passing::pass_call")?;
+        let registers = to_comparison(stand, "passing::pass_call")?;
+        // The other view is the one in force: its root is loaded all the same.
+        let (passage, connection) = (registers.general(RBP), registers.general(RDX));
+        let root = stand.guest.gdb.read_word(passage + ROOT)?;
+        let handle = stand.guest.gdb.read_word(connection)?;
+        stand.guest.gdb.write(connection, &(!handle).to_le_bytes())?;
+        stand.guest.gdb.write(connection + CONNECTION_ROOT, &root.to_le_bytes())
+    }),
+    way("a reply that is passed into another view", |stand| {
+        decided(stand, "passing::pass_reply")?;
+        let registers = to_comparison(stand, "passing::pass_reply")?;
+        let (passage, top) = (registers.general(RBP), registers.general(RAX));
+        let (frame, root) = (top - FRAME_BYTES, stand.guest.gdb.read_word(passage + ROOT)?);
+        stand.guest.gdb.write(frame + FRAME_BASE, &(passage + FRAMES).to_le_bytes())?;
+        stand.guest.gdb.write(frame + FRAME_ROOT, &root.to_le_bytes())?;
+        stand.guest.gdb.write(passage + BASE, &top.to_le_bytes())
     }),
     way("#DF of a domain", |stand| stand.execute_in_domain(&[0xcd, 8])),
     way("INT 18 of a domain", |stand| stand.execute_in_domain(&[0xcd, 18])),
@@ -165,6 +190,14 @@ fn decided(stand: &mut Stand, function: &str) -> Result<()> {
         }
     }
     bail!("{function} passes nothing")
+}
+
+/// The first comparison of a function that passes something: of the handle, or of the top of the frames.
+fn to_comparison(stand: &mut Stand, function: &str) -> Result<Registers> {
+    let start = stand.guest.symbol(function)?;
+    let comparison = stand.text.next(start, Mnemonic::Cmp)?;
+    go(stand, comparison).context(function.to_owned())?;
+    stand.guest.gdb.all_registers()
 }
 
 fn to(stand: &mut Stand, function: &str) -> Result<()> {
