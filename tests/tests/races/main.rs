@@ -9,8 +9,8 @@
 //! | [`meeting`] | both sides are in the kernel: calls, revokes |
 //! | [`waking`] | a signal, and who goes to sleep: either side at each instruction of its way |
 //!
-//! With `PORTCULLIS_FULL=1` every instruction of the other CPU's way is tried, without it each that lies outside of the
-//! kernel's lock at least once over the races, and of those inside a few.
+//! With `PORTCULLIS_FULL=1` every instruction of the other CPU's way that lies outside of the kernel's lock is tried in every
+//! race, without it each at least once over the races; of those inside a few, ten times as many in the full run.
 #![forbid(unsafe_code)]
 
 mod drive;

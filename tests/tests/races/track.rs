@@ -265,6 +265,8 @@ impl Track {
         self.guest.gdb.select(OWNER)?;
         let region = self.guest.gdb.general(FIRST_ARGUMENT)?;
         if !self.run_to(OTHER, rip, ARRIVES)? {
+            // Nothing is left of the time that was lost: with many in one round, the guest's patience would run out.
+            ensure!(self.until_line(2)?, "the round does not end");
             return Ok(None);
         }
         let place = self.place()?;

@@ -124,7 +124,7 @@ impl<'a> Bed<'a> {
             self.sleeper_comes()?;
             // It may lie on the way of an interrupt that does not come this time.
             if !self.track.run_to(OTHER, position.rip, ARRIVES)? {
-                missed += 1;
+                missed += u32::from(position.place != Where::Inside);
                 self.end()?;
                 continue;
             }
@@ -172,7 +172,7 @@ impl<'a> Bed<'a> {
             self.sleeper_comes()?;
             // It may lie on the way of an interrupt that does not come this time.
             if !self.track.owner_comes_to(position.rip, ARRIVES)? {
-                missed += 1;
+                missed += u32::from(position.place != Where::Inside);
                 self.end()?;
                 continue;
             }
