@@ -152,8 +152,8 @@ extern "C" fn first_cpu_main() -> ! {
     if !platform.has_tables {
         ::log::warn!(target: "acpi", "no tables: the usual PC is assumed, and it cannot be turned off");
     }
-    let policy = view::Policy::of(boot).unwrap_or_else(|error| give_up(format_args!("{error}")));
-    let kernel = state::Kernel::new(boot, policy, io_apics, platform.soft_off);
+    let view_room = view::room_asked_for(boot).unwrap_or_else(|error| give_up(format_args!("{error}")));
+    let kernel = state::Kernel::new(boot, view_room, io_apics, platform.soft_off);
     // SAFETY: the other CPUs wait for `GO`.
     unsafe { lock::install(kernel) };
     finish_bringup()

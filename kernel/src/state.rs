@@ -13,7 +13,7 @@ use crate::region::{Facet, PooledKey, Region};
 use crate::rights::Opening;
 use crate::sched::CpuBooks;
 use crate::thread::Thread;
-use crate::view::{Policy, View};
+use crate::view::View;
 use libpks::cap::{CapTable, Node, Space};
 use libpks::sharing::{Class, Holder, Sharing};
 use libpks::table::Slot;
@@ -26,7 +26,8 @@ pub(crate) struct Kernel {
     pub(crate) caps: CapTable<ReservedTable<Slot<Node>>, ReservedTable<Space>>,
     pub(crate) sharing: Sharing<ReservedTable<Slot<Class>>, ReservedTable<Slot<Holder>>>,
     pub(crate) views: Objects<View>,
-    pub(crate) policy: Policy,
+    /// So many domains that may be anywhere are put into one.
+    pub(crate) view_room: u32,
     pub(crate) domains: Objects<Domain>,
     /// `init`, and what it takes to start it again.
     pub(crate) warden: Option<Warden>,
@@ -68,7 +69,7 @@ impl Kernel {
     /// The kernel at the end of bring-up, without domains.
     pub(crate) fn new(
         boot: &'static Boot,
-        policy: Policy,
+        view_room: u32,
         io_apics: IoApics,
         soft_off: Option<SoftOff>,
     ) -> Kernel {
@@ -78,7 +79,7 @@ impl Kernel {
             caps: CapTable::new(ReservedTable::new(), ReservedTable::new()),
             sharing: Sharing::new(ReservedTable::new(), ReservedTable::new()),
             views: Objects::new(),
-            policy,
+            view_room,
             domains: Objects::new(),
             warden: None,
             doomed: None,

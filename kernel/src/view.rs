@@ -14,40 +14,22 @@ use crate::thread::Thread;
 use libpks::abi::Error;
 use libpks::cap::Owner;
 use libpks::pkey::{KeyError, Pkey};
-use libpks::sharing::ViewKeys;
-
-/// Keys that are kept for memory that domains of a view share, when a domain may be in any view.
-const KEYS_KEPT: u8 = 3;
+use libpks::sharing::{self, KEYS_KEPT, ROOM, ViewKeys};
 
 /// The word of the command line that says where domains go that may be anywhere.
 const OPTION: &str = "views=";
 
-/// Where domains go that may be anywhere.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Policy {
-    /// Into the view of who makes them as long as there is room: calls are cheapest then.
-    Together,
-    /// Each into a view of its own: every call crosses views then.
-    Apart,
-}
-
 /// The command line asks for something unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("views= takes together or apart")]
-pub(crate) struct UnknownPolicy;
+#[error("views= takes together, apart, or a number from 1 to {ROOM}")]
+pub(crate) struct UnknownRoom;
 
-impl Policy {
-    /// What the command line asks for.
-    ///
-    /// # Errors
-    /// [`UnknownPolicy`].
-    pub(crate) fn of(boot: &Boot) -> Result<Policy, UnknownPolicy> {
-        match boot.option(OPTION) {
-            None | Some("together") => Ok(Policy::Together),
-            Some("apart") => Ok(Policy::Apart),
-            Some(_) => Err(UnknownPolicy),
-        }
-    }
+/// How many domains that may be anywhere are put into one view, as the command line says.
+///
+/// # Errors
+/// [`UnknownRoom`].
+pub(crate) fn room_asked_for(boot: &Boot) -> Result<u32, UnknownRoom> {
+    sharing::room(boot.option(OPTION)).map(u32::from).ok_or(UnknownRoom)
 }
 
 /// A view.
@@ -64,11 +46,12 @@ pub(crate) struct View {
 /// Where a domain is to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Placement {
-    /// As the [`Policy`] says; where that is together, in the view of who makes it, if there is room, else in any, else
-    /// in a new one.
+    /// In the view of who makes it, if there is room, else in any, else in a new one.
     Anywhere,
     /// In the view of this domain, and in no other.
     Beside(Ref<Domain>),
+    /// In a view in which nobody is yet.
+    Empty,
     /// In a view of its own.
     Alone,
 }
@@ -99,8 +82,8 @@ impl Kernel {
                 }
                 view
             }
-            Placement::Alone => self.empty_view()?,
-            Placement::Anywhere => match self.roomy_view(maker).filter(|_| self.policy == Policy::Together) {
+            Placement::Alone | Placement::Empty => self.empty_view()?,
+            Placement::Anywhere => match self.roomy_view(maker) {
                 Some(view) => view,
                 None => self.empty_view()?,
             },
@@ -120,7 +103,11 @@ impl Kernel {
 
     fn roomy_view(&self, maker: Option<Ref<Domain>>) -> Option<Ref<View>> {
         let own = maker.and_then(|maker| self.domains[maker].view);
-        own.into_iter().chain(self.all_views()).find(|&view| self.views[view].has_room(KEYS_KEPT))
+        let has_room = |&view: &Ref<View>| {
+            let books = &self.views[view];
+            books.has_room(KEYS_KEPT) && books.domains < self.view_room
+        };
+        own.into_iter().chain(self.all_views()).find(has_room)
     }
 
     /// A view in which nobody is. Those that were left are used again; none is ever taken down.
@@ -129,7 +116,8 @@ impl Kernel {
             return Ok(view);
         }
         self.views.reserve(1)?;
-        let keys = ViewKeys::new(self.views.capacity(), protection::in_force().has_keys());
+        // None is ever removed, so numbers are dense.
+        let keys = ViewKeys::new(self.views.count(), protection::in_force().has_keys());
         let tables = mem::with(|memory| ViewTables::new(memory, crate::roots()));
         let tables = tables.map_err(|_| Error::OutOfMemory)?;
         translations::note_view(keys.number(), tables.roots());

@@ -28,6 +28,8 @@ pub mod manifest_head;
 pub mod model;
 pub mod opening;
 pub mod pkey;
+#[cfg(any(feature = "alloc", test))]
+pub mod placement;
 pub mod ports;
 pub mod proto;
 pub mod retry;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use libpks::sharing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::limine::Limine;
@@ -45,7 +46,7 @@ impl Request {
         "  cpu=MODEL                               QEMU CPU model, such as max or qemu64 (max)\n",
         "  accel=tcg|kvm                           QEMU's translator, or the host's CPU (tcg)\n",
         "  protection=pks|pku                      what checks the keys (the best that the CPU has)\n",
-        "  views=together|apart                    domains share a view, or each has its own (together)\n",
+        "  views=together|apart|N                  domains share views, each has its own, or up to N in each (together)\n",
         "  cmd=TEXT                                a command line for the shell, such as \"domains; poweroff\"",
     );
 
@@ -105,8 +106,9 @@ impl Request {
             }
             "views" => {
                 ensure!(
-                    matches!(value, "together" | "apart"),
-                    "`views={value}`: domains are together or apart"
+                    sharing::room(Some(value)).is_some(),
+                    "`views={value}`: domains are together or apart, or 1 to {} in each",
+                    sharing::ROOM
                 );
                 self.views = Some(value.to_owned());
             }

@@ -7,7 +7,7 @@ use crate::state::Kernel;
 use crate::thread::ThreadRequest;
 use crate::view::Placement;
 use libpks::abi::inspect::DomainState;
-use libpks::abi::{Error, PLACE_ALONE, PLACE_ANYWHERE, PLACE_HERE, Syscall, layout};
+use libpks::abi::{Error, PLACE_ALONE, PLACE_ANYWHERE, PLACE_EMPTY, PLACE_HERE, Syscall, layout};
 use libpks::budget::{Budget, OVERRUN_LEAST_NS, OVERRUN_LONGEST_NS};
 use libpks::cap::{CapRights, ObjectKind, Owner};
 
@@ -102,6 +102,7 @@ impl Kernel {
             PLACE_ANYWHERE => Placement::Anywhere,
             PLACE_HERE => Placement::Beside(request.domain),
             PLACE_ALONE => Placement::Alone,
+            PLACE_EMPTY => Placement::Empty,
             beside => {
                 let rights = CapRights::READ;
                 Placement::Beside(self.object(request.owner(), beside, ObjectKind::Domain, rights)?)

@@ -24,7 +24,7 @@ pub mod start;
 pub mod syscall;
 
 pub use error::Error;
-pub use syscall::{PLACE_ALONE, PLACE_ANYWHERE, PLACE_HERE, Syscall};
+pub use syscall::{PLACE_ALONE, PLACE_ANYWHERE, PLACE_EMPTY, PLACE_HERE, Syscall};
 
 /// The version of this contract. It changes with every incompatible change of anything in [`crate::abi`].
 pub const VERSION: u32 = 4;

@@ -14,6 +14,8 @@ pub const PLACE_ANYWHERE: u64 = 0;
 pub const PLACE_HERE: u64 = 1;
 /// In a view of its own.
 pub const PLACE_ALONE: u64 = 2;
+/// In a view in which nobody is yet; others may come.
+pub const PLACE_EMPTY: u64 = 3;
 
 macro_rules! syscalls {
     ($($(#[doc = $doc:literal])+ $name:ident = $number:literal;)+) => {
@@ -128,8 +130,8 @@ syscalls! {
     /// Makes a domain from a boot module: handle [BootModule], handle [MemoryQuota] to take from, bytes of quota,
     /// priority, at most that of the asking domain; nanoseconds of CPU time and the period in which they may be used at
     /// that priority ([`Budget`](crate::budget::Budget)); nanoseconds for which a call may go on beyond its client's
-    /// budget; where it is to be: [`PLACE_ANYWHERE`], [`PLACE_HERE`], [`PLACE_ALONE`], or the handle [Domain, READ] of one
-    /// in whose view; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`,
+    /// budget; where it is to be: [`PLACE_ANYWHERE`], [`PLACE_HERE`], [`PLACE_ALONE`], [`PLACE_EMPTY`], or the
+    /// handle [Domain, READ] of one in whose view; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`,
     /// `CpuExceeded`, `InvalidArgument` also for a name with control characters.
     DomainCreate = 50;
     /// Gives a capability to a domain that has not started: handle [Domain, MANAGE], handle, rights, badge. Gives

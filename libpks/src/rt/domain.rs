@@ -10,7 +10,7 @@ use crate::abi::fault::FaultReport;
 use crate::abi::inspect::DomainState;
 use crate::abi::layout::IPC_BUFFER_BYTES;
 use crate::abi::start::StartInfo;
-use crate::abi::{Error, PLACE_ALONE, PLACE_ANYWHERE, PLACE_HERE, Syscall};
+use crate::abi::{Error, PLACE_ALONE, PLACE_ANYWHERE, PLACE_EMPTY, PLACE_HERE, Syscall};
 use crate::budget::Budget;
 use crate::cap::{CapRights, Handle, ObjectKind};
 use alloc::boxed::Box;
@@ -54,6 +54,8 @@ pub enum Placement {
     Beside(Domain),
     /// In one of its own, with nobody beside it.
     Alone,
+    /// In one in which nobody is yet; others may come.
+    Empty,
 }
 
 /// How a domain is.
@@ -78,6 +80,7 @@ impl Domain {
             Placement::Anywhere => PLACE_ANYWHERE,
             Placement::Here => PLACE_HERE,
             Placement::Alone => PLACE_ALONE,
+            Placement::Empty => PLACE_EMPTY,
             Placement::Beside(domain) => domain.word(),
         };
         let priority = u64::from(priority);

@@ -26,7 +26,7 @@ mod view;
 
 pub use classes::{Class, ClassId, Member, Sharing};
 pub use holders::Holder;
-pub use view::ViewKeys;
+pub use view::{KEYS_KEPT, ROOM, ViewKeys, room};
 
 use crate::pkey::{KeyError, Pkey};
 use crate::table::OutOfMemory;

@@ -3,6 +3,24 @@
 
 use crate::pkey::{KEYS, KeyAllocator, KeyError, Pkey};
 
+/// Keys of a view that are kept for memory that its domains share, when a domain may be in any view.
+pub const KEYS_KEPT: u8 = 3;
+/// So many domains that may be in any view find room in one of which nobody has taken keys: as many as there are keys but
+/// the open one, the kernel's, and those that are kept.
+pub const ROOM: u8 = KEYS - 2 - KEYS_KEPT;
+
+/// How many domains that may be in any view are put into one, as the value of `views=` on the kernel's command line says:
+/// `together` for as many as there is room for, which it is without that word; `apart` for one; or a number up to
+/// [`ROOM`]. `None` for what is none of these.
+#[must_use]
+pub fn room(value: Option<&str>) -> Option<u8> {
+    match value {
+        None | Some("together") => Some(ROOM),
+        Some("apart") => Some(1),
+        Some(number) => number.parse().ok().filter(|room| (1..=ROOM).contains(room)),
+    }
+}
+
 /// The keys of one view: which are free, and which class has which.
 #[derive(Clone, Debug)]
 pub struct ViewKeys {

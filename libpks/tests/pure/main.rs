@@ -13,6 +13,7 @@ mod elf_builder;
 mod frames;
 mod opening;
 mod pkey;
+mod placement;
 mod ring;
 mod sharing;
 mod sharing_model;

@@ -13,6 +13,7 @@ use libpks::abi::fault::FaultReport;
 use libpks::abi::inspect::{DomainState, PowerAction};
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::manifest::{Manifest, PortValue, RestartPolicy, ServerEntry, Tier};
+use libpks::placement;
 use libpks::proto::supervisor::{Condition, Moment};
 use libpks::rt::domain::{DomainStatus, Placement, Plan};
 use libpks::rt::log::{error, info, warn};
@@ -20,6 +21,7 @@ use libpks::rt::{
     AnyCap, CapRights, Capability, Domain, Endpoint, Env, EnvError, Error, Handle, Inspect, Instant, IoPorts,
     IrqLine, Notification, Owned, Power, Quota,
 };
+use libpks::sharing::{self, ROOM};
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +139,8 @@ const ENDED: u64 = 1;
 pub(crate) struct Fleet {
     env: Env,
     pub(crate) manifest: Manifest,
+    /// By place in the manifest: which servers are to be in one view; 0 is that of `init`.
+    views: Vec<usize>,
     endpoints: BTreeMap<String, Endpoint>,
     ended: Notification,
     servers: Vec<Managed>,
@@ -162,7 +166,10 @@ impl Fleet {
         let servers = manifest.servers.iter().skip(1);
         let servers = servers.map(|entry| Managed::inherited(ledger.take(&entry.name), ended)).collect();
         let own_fault = if is_first { None } else { own_last_fault(&env).or(ledger.own_fault) };
-        let mut fleet = Self { env, manifest, endpoints, ended, servers, heirloom, own_fault };
+        // The kernel would not have started with a value that is none.
+        let room = sharing::room(env.arg("views")).unwrap_or(ROOM);
+        let views = placement::views(&manifest, usize::from(room));
+        let mut fleet = Self { env, manifest, views, endpoints, ended, servers, heirloom, own_fault };
         fleet.write_down();
         Ok(fleet)
     }
@@ -366,13 +373,17 @@ impl Fleet {
             priority: entry.priority,
             budget: entry.budget,
             overrun_ns: entry.overrun_ns,
-            placement: match entry.tier {
-                Tier::Keyed => Placement::Anywhere,
-                Tier::OwnView => Placement::Alone,
-            },
+            placement: self.placement(n, entry.tier),
+        };
+        let made = match Domain::create(&plan) {
+            // Others have taken the keys of that view.
+            Err(Error::KeysExhausted) if matches!(plan.placement, Placement::Beside(_)) => {
+                Domain::create(&Plan { placement: Placement::Anywhere, ..plan })
+            }
+            made => made,
         };
         let server = self.servers.get_mut(n).ok_or(StartError::Domain(Error::NotFound))?;
-        let domain = **server.domain.insert(Domain::create(&plan).map_err(StartError::Domain)?);
+        let domain = **server.domain.insert(made.map_err(StartError::Domain)?);
         server.due = None;
         let mut info = Box::new(StartInfo {
             name: libpks::abi::name(&entry.name),
@@ -390,6 +401,19 @@ impl Fleet {
         }
         doom::strike(Moment::Granted);
         domain.start(entry.stack, &info).map_err(StartError::Start)
+    }
+
+    /// The view for server `n`: with those that it belongs to, if one of them lives.
+    fn placement(&self, n: usize, tier: Tier) -> Placement {
+        let Some(&view) = self.views.get(n + 1).filter(|&&view| view > 0 && tier == Tier::Keyed) else {
+            return if tier == Tier::OwnView { Placement::Alone } else { Placement::Anywhere };
+        };
+        let mut beside =
+            self.servers.iter().enumerate().filter(|(other, _)| self.views.get(other + 1) == Some(&view));
+        match beside.find_map(|(_, server)| server.domain.as_ref()) {
+            Some(domain) => Placement::Beside(**domain),
+            None => Placement::Empty,
+        }
     }
 
     /// What server `n` is to get, each with the capability that it is derived from.

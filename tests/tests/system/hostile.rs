@@ -126,7 +126,7 @@ pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
         unbootable(
             "unknown_views",
             lab.boots(machine().cmdline("views=none cmd=poweroff")),
-            &["views= takes together or apart"],
+            &["views= takes together, apart, or a number from 1 to 11"],
         ),
         little_memory(lab),
         no_acpi(lab),

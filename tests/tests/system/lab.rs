@@ -10,7 +10,7 @@ use tests::plan::BootFn;
 use tests::qemu;
 
 /// The manifest of the system that is tested: the one that `just run` boots, and the test link.
-const MANIFEST: &str = "boot/test.toml";
+pub(crate) const MANIFEST: &str = "boot/test.toml";
 
 type Built = Result<(Arc<Workspace>, Arc<System>), String>;
 

@@ -4,6 +4,7 @@
 //! With `PORTCULLIS_FULL=1` all configurations of the matrix are there, otherwise a slice of them.
 #![forbid(unsafe_code)]
 
+mod crowd;
 mod dialogues;
 mod endurance;
 mod fuzz;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let (rows, left_out) = machines::plans(&lab, part);
     let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
     plans.extend(dialogues::plans(&lab));
+    plans.extend(crowd::plans(&lab));
     plans.extend(hostile::plans(&lab, matches!(part, Part::Full)));
     plans.extend(endurance::plans(&lab, matches!(part, Part::Full)));
     plans.extend(supervision::plans(&lab, matches!(part, Part::Full)));
