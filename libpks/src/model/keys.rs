@@ -11,7 +11,9 @@ impl Model {
     #[must_use]
     pub fn keys_in_use(&self) -> usize {
         let domains = self.domains.iter().skip(1).filter(|domain| domain.alive).count();
-        let pinned = |key: usize| self.regions.iter().any(|region| region.alive && region.pin == Some(key));
+        let under =
+            |key: usize, region: usize| self.is_shown(region) && self.regions[region].pin == Some(key);
+        let pinned = |key: usize| (0..self.regions.len()).any(|region| under(key, region));
         let pool = (0..self.keys.len()).filter(|&key| self.keys[key].held || pinned(key)).count();
         domains + pool + self.shared_classes().len()
     }
@@ -37,7 +39,12 @@ impl Model {
     }
 
     fn is_open(&self, region: usize) -> bool {
-        self.regions[region].alive && !self.regions[region].closed
+        self.is_shown(region) && !self.regions[region].closed
+    }
+
+    /// Whether anybody may reach a region; one that nobody may is mapped nowhere, and under no key.
+    fn is_shown(&self, region: usize) -> bool {
+        self.regions[region].alive && !self.holders(region).is_empty()
     }
 
     /// Whether more keys are in use than there are: the step that led here cannot be.
@@ -50,7 +57,7 @@ impl Model {
     pub(super) fn pinned_beside(&self, region: usize) -> usize {
         let pin = self.regions[region].pin;
         let same =
-            |other: &usize| *other != region && self.regions[*other].alive && self.regions[*other].pin == pin;
+            |other: &usize| *other != region && self.is_shown(*other) && self.regions[*other].pin == pin;
         if pin.is_none() { 0 } else { (0..self.regions.len()).filter(same).count() }
     }
 
@@ -72,6 +79,9 @@ impl Model {
         // Each loss may need one key more for as long as the step lasts.
         let total: usize = losses.iter().sum();
         for region in 0..self.regions.len() {
+            if !self.is_shown(region) {
+                (self.regions[region].closed, self.regions[region].pin) = (false, None);
+            }
             let (now, then) = (closed[region], self.regions[region].closed);
             if !self.regions[region].alive || now == then {
                 continue;

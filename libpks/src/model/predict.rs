@@ -68,7 +68,9 @@ impl Model {
     }
 
     fn rekey_errors(&self, cap: &Cap, key: usize) -> Errors {
-        let mut errors = self.when(!cap.says.manage, Error::MissingRights);
+        // What nobody may reach is under no key, so it gets no other.
+        let unseen = self.holders(cap.region).is_empty();
+        let mut errors = self.when(!cap.says.manage || unseen, Error::MissingRights);
         errors.extend(self.when(!self.keys[key].held, Error::NoSuchCapability));
         let others = self.holders(cap.region).iter().any(|(holder, _)| *holder != cap.domain);
         let held = self.held(cap.domain, cap.region);

@@ -73,9 +73,7 @@ fn session(seed: u64, workers: usize, spare: usize) {
             }
             before
         };
-        let closed: Vec<bool> = (0..model.regions.len())
-            .map(|region| machine.regions.get(&region).is_some_and(|books| books.key == Pkey::KERNEL))
-            .collect();
+        let closed: Vec<bool> = (0..model.regions.len()).map(|region| machine.is_closed(region)).collect();
         let observed = model.observe_closed(&before, &step, &closed);
         assert_eq!(observed, Ok(()), "seed {seed:#x}, step {number}: {step:?}, {closed:?}");
         machine.compare(&model);

@@ -107,6 +107,18 @@ impl Machine {
 
     fn set_holders(&mut self, region: usize, edits: &[(Owner, Rights)]) -> Result<(), Error> {
         let books = self.regions.get_mut(&region).unwrap();
+        let edited = |holder: Owner| edits.iter().any(|&(owner, _)| owner == holder);
+        let mut others = self.classes.holders(books.member.class());
+        if !others.any(|(holder, _)| !edited(holder)) && edits.iter().all(|edit| edit.1 == Rights::NoAccess) {
+            drop(others);
+            // Shown to nobody any more.
+            let nobody = self.classes.join(&self.keys, edits[0].0, Rights::NoAccess, Spread::OneView)?;
+            let old = std::mem::replace(&mut books.member, nobody);
+            (books.key, books.pin) = (Pkey::KERNEL, None);
+            self.leave(old);
+            return Ok(());
+        }
+        drop(others);
         let change = self.classes.set_holders(&mut books.member, edits, Spread::OneView, &mut self.keys)?;
         if let Some(key) = change.new_key {
             books.key = key;
@@ -262,6 +274,13 @@ impl Machine {
         let (handle, loan) = self.caps.lend(owner(0), self.handles[cap], owner(to), rights)?;
         self.handles.push(handle);
         Ok(loan)
+    }
+
+    /// Whether a region that somebody holds is closed for all of them.
+    pub(super) fn is_closed(&self, region: usize) -> bool {
+        self.regions.get(&region).is_some_and(|books| {
+            books.key == Pkey::KERNEL && self.classes.holders(books.member.class()).next().is_some()
+        })
     }
 
     /// The word that the books give a thread, as the kernel derives it.

@@ -108,6 +108,9 @@ impl Machine {
         }
         let region = capability.object.index as usize;
         let class = self.regions[&region].member.class();
+        if self.classes.holders(class).next().is_none() {
+            return Err(Error::MissingRights);
+        }
         if self.classes.holders(class).any(|(holder, _)| holder != owner(0)) {
             return Err(Error::Busy);
         }
