@@ -54,13 +54,17 @@ impl fmt::Write for Screen {
 }
 
 impl Screen {
-    /// A screen on this console, which need not run yet.
+    /// A screen on this console, which need not run yet: it is waited for. What is typed there is for this screen from now
+    /// on, before anybody else asks for it.
     ///
     /// # Errors
     /// What the kernel says to another notification.
     pub(crate) fn new(console: Client<Console>) -> Result<Self, Error> {
         let events = Notification::create()?.keep();
-        Ok(Self { console, events, input: VecDeque::new(), output: Vec::new() })
+        let screen = Self { console, events, input: VecDeque::new(), output: Vec::new() };
+        // If it cannot be had now it is asked for again with the first read.
+        screen.subscribe();
+        Ok(screen)
     }
 
     /// Sends what was written, waiting for a console that is being restarted.
