@@ -159,10 +159,10 @@ impl Kernel {
         window::set_cell(word);
         self.enter_view_of(next);
         *record = self.threads[next].record;
-        window::scrub_nmi_slot();
         self.cpu(window::cpu()).evicted = false;
         self.arm_passage(next);
         translations::leaving(word);
+        window::scrub_nmi_slot();
     }
 
     /// The first time that a CPU leaves the kernel.
