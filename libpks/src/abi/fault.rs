@@ -28,17 +28,6 @@ pub enum FaultKind {
     Hung,
 }
 
-impl FaultKind {
-    /// What the fault would be if all domains were in one view, where a key stops what here the view does.
-    #[must_use]
-    pub const fn as_in_one_view(self) -> FaultKind {
-        match self {
-            FaultKind::OtherView => FaultKind::ProtectionKey,
-            kind => kind,
-        }
-    }
-}
-
 /// What kind of access it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FaultAccess {

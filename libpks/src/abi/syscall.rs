@@ -131,8 +131,8 @@ syscalls! {
     /// priority, at most that of the asking domain; nanoseconds of CPU time and the period in which they may be used at
     /// that priority ([`Budget`](crate::budget::Budget)); nanoseconds for which a call may go on beyond its client's
     /// budget; where it is to be: [`PLACE_ANYWHERE`], [`PLACE_HERE`], [`PLACE_ALONE`], [`PLACE_EMPTY`], or the
-    /// handle [Domain, READ] of one in whose view; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`, `LimitReached`, `KeysExhausted`,
-    /// `CpuExceeded`, `InvalidArgument` also for a name with control characters.
+    /// handle [Domain, READ] of one in whose view; its name in the buffer. Gives a handle. `BadImage`, `AbiMismatch`,
+    /// `LimitReached`, `KeysExhausted`, `CpuExceeded`, `InvalidArgument` also for a name with control characters.
     DomainCreate = 50;
     /// Gives a capability to a domain that has not started: handle [Domain, MANAGE], handle, rights, badge. Gives
     /// the handle in that domain.

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use libpks::abi::fault::FaultReport;
+use libpks::abi::fault::{FaultKind, FaultReport};
 use libpks::abi::inspect::{DomainInfo, DomainState, ThreadInfo, ThreadState};
 use libpks::abi::name;
 use libpks::abi::start::{NamedCap, StartInfo};
@@ -184,6 +184,18 @@ impl Tools {
             let domain = domain?;
             if domain.name == name && domain.state == DomainState::Running {
                 return Ok(domain);
+            }
+        }
+        Err(Error::NotFound)
+    }
+
+    /// What stops a domain at memory of this one: in its view a key does, in another the view itself.
+    pub(crate) fn wall(&self, domain: u32) -> Result<FaultKind, Error> {
+        let own = self.running("ipc_test")?.view;
+        for it in self.inspect.domains() {
+            let it = it?;
+            if it.id == domain {
+                return Ok(if it.view == own { FaultKind::ProtectionKey } else { FaultKind::OtherView });
             }
         }
         Err(Error::NotFound)

@@ -73,8 +73,7 @@ fn judge(env: &Env) -> Result<Judge, Trouble> {
 fn make(judge: &Judge, crime: &Crime) -> (Score, u32, String) {
     match judge.judge(crime) {
         Ok(trial) => {
-            let stopped = crime.is_punished_by(&trial.consequence);
-            let score = if stopped { Score::Stopped } else { Score::WentThrough };
+            let score = if trial.stopped { Score::Stopped } else { Score::WentThrough };
             (score, trial.attempts, words(&trial.consequence))
         }
         Err(failure) => (Score::WentThrough, 0, alloc::format!("not judged: {failure}")),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libpks::pkey::Pkrs;
 use tests::guest::{SOON, boot, close};
 
-use crate::drive::{choose, drive_by};
+use crate::drive::{choose, counts_if_missed, drive_by};
 use crate::track::{
     ARRIVES, CELL, FIRST_ARGUMENT, KICK, LONGEST_ROUND, OTHER, OWNER, Position, STEP, Track, VECTOR_SLOT,
     WATCHED, Where,
@@ -124,7 +124,7 @@ impl<'a> Bed<'a> {
             self.sleeper_comes()?;
             // It may lie on the way of an interrupt that does not come this time.
             if !self.track.run_to(OTHER, position.rip, ARRIVES)? {
-                missed += u32::from(position.place != Where::Inside);
+                missed += u32::from(counts_if_missed(position.place));
                 self.end()?;
                 continue;
             }
@@ -172,7 +172,7 @@ impl<'a> Bed<'a> {
             self.sleeper_comes()?;
             // It may lie on the way of an interrupt that does not come this time.
             if !self.track.owner_comes_to(position.rip, ARRIVES)? {
-                missed += u32::from(position.place != Where::Inside);
+                missed += u32::from(counts_if_missed(position.place));
                 self.end()?;
                 continue;
             }

@@ -269,14 +269,14 @@ fn adversary(lab: &Arc<Lab>, machine: Machine, suffix: &str) -> Plan {
 
 /// Has a crime committed; its consequence must be the one it deserves.
 pub(crate) fn commit(running: &mut Running, crime: &Crime) -> Result<(), Failure> {
-    let before = live_domains(running)?.len();
+    let before = live_domains(running)?;
     let consequence = match running.link.ask(&Request::Crime { name: name(crime.name) }, CRIME)? {
         Reply::Crime(consequence) => consequence,
         other => return Err(Failure::Wrong(format!("not a consequence: {other:?}"))),
     };
-    check(crime.is_punished_by(&consequence), || {
+    check(crime.is_punished_by(&consequence, &before), || {
         format!("{:?} expected, got {consequence:?}", crime.sentence)
     })?;
     let after = live_domains(running)?;
-    check(after.len() == before, || format!("{before} domains ran before, now {after:?}"))
+    check(after.len() == before.len(), || format!("{} domains ran before, now {after:?}", before.len()))
 }

@@ -54,6 +54,8 @@ pub struct Trial {
     pub attempts: u32,
     /// The first consequence that is not as it must be, else the last.
     pub consequence: Consequence,
+    /// Whether that is what must come of it.
+    pub stopped: bool,
 }
 
 /// Who has crimes committed.
@@ -88,11 +90,13 @@ impl Judge {
         let witness = core::hint::black_box(INTACT);
         let region = Region::create(PAGE, None)?;
         let targets = self.targets(crime, &witness, *region)?;
-        let mut trial = Trial { attempts: 0, consequence: Consequence::Succeeded };
+        let mut trial = Trial { attempts: 0, consequence: Consequence::Succeeded, stopped: false };
         for target in targets {
+            let running = self.running()?;
             trial.attempts += 1;
             trial.consequence = self.attempt(crime, target, &witness, &region)?;
-            if !crime.is_punished_by(&trial.consequence) {
+            trial.stopped = crime.is_punished_by(&trial.consequence, &running);
+            if !trial.stopped {
                 break;
             }
         }
@@ -168,8 +172,14 @@ impl Judge {
 
     /// The other domains that run.
     fn others(&self) -> Result<Vec<DomainInfo>, Error> {
+        let mut domains = self.running()?;
+        domains.retain(|domain| domain.name != SERVER);
+        Ok(domains)
+    }
+
+    fn running(&self) -> Result<Vec<DomainInfo>, Error> {
         let mut domains = self.inspect.domains().collect::<Result<Vec<_>, _>>()?;
-        domains.retain(|domain| domain.state == DomainState::Running && domain.name != SERVER);
+        domains.retain(|domain| domain.state == DomainState::Running);
         Ok(domains)
     }
 

@@ -20,6 +20,7 @@ pub use table::{CRIMES, SORTS, Sort, find};
 
 use super::Protocol;
 use crate::abi::fault::{FaultKind, FaultReport};
+use crate::abi::inspect::DomainInfo;
 use crate::abi::{Error, Name};
 use crate::retry::Repetition;
 use serde::{Deserialize, Serialize};
@@ -134,13 +135,17 @@ pub enum Consequence {
 }
 
 impl Crime {
-    /// Whether that is what must come of it.
+    /// Whether that is what must come of it. `running`: the domains that ran before; what belongs to one in another view
+    /// is walled off by the view, where in the same view a key does it.
     #[must_use]
-    pub fn is_punished_by(&self, consequence: &Consequence) -> bool {
+    pub fn is_punished_by(&self, consequence: &Consequence, running: &[DomainInfo]) -> bool {
         match (self.sentence, consequence) {
             (Sentence::Ends(kind) | Sentence::EndsThere(kind), Consequence::Ended(report)) => {
                 let walled_off = matches!(kind, FaultKind::ProtectionKey | FaultKind::Protection);
-                let same = report.kind == kind || (report.kind == FaultKind::OtherView && walled_off);
+                let same = report.kind == kind
+                    || (walled_off
+                        && report.kind == FaultKind::OtherView
+                        && is_in_other_view(report, running));
                 report.domain_name == SERVER && same
             }
             (Sentence::EndsSomehow | Sentence::Contained, Consequence::Ended(report)) => {
@@ -152,4 +157,11 @@ impl Crime {
             _ => false,
         }
     }
+}
+
+/// Whether what it touched belongs to a domain that is not in its view.
+fn is_in_other_view(report: &FaultReport, running: &[DomainInfo]) -> bool {
+    let view_of = |name: &Name| running.iter().find(|it| it.name == *name).map(|it| it.view);
+    let (own, owner) = (view_of(&report.domain_name), report.owner.as_ref().and_then(view_of));
+    own.is_some() && owner.is_some() && own != owner
 }

@@ -8,7 +8,6 @@ use libpks::abi::Error;
 use libpks::cap::Progress;
 use libpks::model::generator::{LIMITS, next};
 use libpks::model::{Model, Step};
-use libpks::pkey::Pkey;
 use machine::Machine;
 use proptest::prelude::*;
 

@@ -1,6 +1,5 @@
 //! Loans: each ends with its call, however that ends, and all that came of it.
 
-use libpks::abi::fault::FaultKind;
 use libpks::abi::inspect::DomainState;
 use libpks::rt::{Capability, Endpoint, Error, Instant, Notification, Offer, Region};
 
@@ -36,9 +35,10 @@ fn ended_by_read(tools: &Tools, checks: &Checks, helper: &Helper, region: Region
         return Ok(());
     }
     let (state, fault) = end_of(*helper.domain)?;
-    let seen = fault.map(|fault| (fault.kind.as_in_one_view(), fault.address));
-    let expected = Some((FaultKind::ProtectionKey, region.info()?.address));
-    checks.same(format_args!("end of the borrower"), (state, seen), (DomainState::Faulted, expected))
+    checks.same(format_args!("end of the borrower"), state, DomainState::Faulted)?;
+    let Some(fault) = fault else { return Err(Stop::failed(format_args!("there is no report"))) };
+    let expected = (tools.wall(fault.domain)?, region.info()?.address);
+    checks.same(format_args!("fault of the borrower"), (fault.kind, fault.address), expected)
 }
 
 pub(super) fn timeout(tools: &Tools, checks: &Checks) -> Run<Seen> {

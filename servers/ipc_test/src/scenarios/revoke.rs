@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use libpks::abi::fault::{FaultAccess, FaultKind};
+use libpks::abi::fault::FaultAccess;
 use libpks::abi::inspect::DomainState;
 use libpks::rt::{
     CapRights, Capability, Domain, Endpoint, Error, Instant, Key, Notification, Offer, Owned, Region, time,
@@ -27,12 +27,12 @@ fn region(key: Option<Key>) -> Result<Owned<Region>, Error> {
 }
 
 /// The domain ended because it read the region.
-fn ended_by_read(checks: &Checks, domain: Domain, region: Region) -> Run {
+fn ended_by_read(tools: &Tools, checks: &Checks, domain: Domain, region: Region) -> Run {
     let (state, fault) = end_of(domain)?;
     checks.same(format_args!("end"), state, DomainState::Faulted)?;
     let Some(fault) = fault else { return Err(Stop::failed(format_args!("there is no report"))) };
-    let seen = (fault.kind.as_in_one_view(), fault.access, fault.address);
-    let expected = (FaultKind::ProtectionKey, FaultAccess::Read, region.info()?.address);
+    let seen = (fault.kind, fault.access, fault.address);
+    let expected = (tools.wall(fault.domain)?, FaultAccess::Read, region.info()?.address);
     checks.same(format_args!("fault"), seen, expected)
 }
 
@@ -61,7 +61,7 @@ pub(super) fn running(tools: &Tools, checks: &Checks) -> Run<Seen> {
         after <= at_return + 1,
         format_args!("{at_return} beats when it returned, {after} afterwards"),
     )?;
-    ended_by_read(checks, *helper, *region)?;
+    ended_by_read(tools, checks, *helper, *region)?;
     checks.same(format_args!("the holder's own"), region.open_read()?.read_u64(0)?, 5)?;
     Ok("a running thread lost it at once")
 }
@@ -87,7 +87,7 @@ fn wakes_without(tools: &Tools, checks: &Checks, openings: u8, key: Option<Key>)
     region.revoke()?;
     helper.release()?;
     checks.same(format_args!("the call"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
-    ended_by_read(checks, *helper.domain, *region)?;
+    ended_by_read(tools, checks, *helper.domain, *region)?;
     checks.same(format_args!("the holder's own"), region.open_read()?.read_u64(0)?, 5)
 }
 
@@ -108,7 +108,7 @@ fn chain_under(tools: &Tools, checks: &Checks, key: Option<Key>) -> Run {
     region.revoke()?;
     last.release()?;
     checks.same(format_args!("the call"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
-    ended_by_read(checks, *between.domain, *region)?;
+    ended_by_read(tools, checks, *between.domain, *region)?;
     checks.same(format_args!("the last server"), last.ask(&Request::Tally)?, Reply::Words(1, 0))
 }
 

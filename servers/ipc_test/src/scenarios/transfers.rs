@@ -186,7 +186,7 @@ pub(super) fn openings_end_with_call(tools: &Tools, checks: &Checks) -> Run<Seen
     checks.same(format_args!("read in the next call"), next, Err(Error::PeerDiedMidCall))?;
     let (state, fault) = end_of(*helper.domain)?;
     checks.same(format_args!("end"), state, DomainState::Faulted)?;
-    let at = fault.map(|fault| (fault.kind.as_in_one_view(), fault.address));
+    let at = fault.map(|fault| (fault.kind, fault.address));
     checks.same(format_args!("fault"), at, Some((FaultKind::ProtectionKey, address)))?;
     Ok("what a call left open was closed in the next")
 }
