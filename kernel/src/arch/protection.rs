@@ -88,7 +88,8 @@ pub(crate) fn live_pkrs() -> Pkrs {
     in_force().live_word()
 }
 
-/// Takes what is asked for, by the word [`OPTION`] of the command line, else the best that the CPU has; it holds for the rest of this boot.
+/// Takes what is asked for, by the word [`OPTION`] of the command line, else the best that the CPU has; it holds for the
+/// rest of this boot.
 ///
 /// # Errors
 /// [`ProtectionError::Unknown`], [`ProtectionError::Missing`].

@@ -13,7 +13,7 @@
 //! | 2 | read-write, 1 | page 0 again, for the kernel to write |
 //! | 3 | read-write, none | the trap slots: the only pages that every domain can write |
 //! | 4 | read-only, none | GDT and TSS |
-//! | 5 | read-only, 1 | the vault: text of SelfTest, executable only while an operation of it runs on this CPU |
+//! | 5 | read-only, 1 | the vault: text of SelfTest and of MOV CR3, executable only while an operation of it runs on this CPU |
 //! | 0x10.. | read-write, 1 | stacks, a guard page below each |
 
 use super::record::Record;
