@@ -22,19 +22,28 @@ const MOST_KEYS: u8 = 4;
 /// Servers that the run can do without; each has a key.
 const OTHERS: [&str; 3] = ["ipc_test", "adversary", "pks_test"];
 
-/// The seed that the environment gives, as it is or in hexadecimal; else one that nobody has had.
+/// The seed that the environment gives, as it is or in hexadecimal, if it gives one.
 ///
 /// # Errors
 /// [`Failure::Wrong`] for a seed that is no number.
+pub fn seed_asked_for() -> Result<Option<u64>, Failure> {
+    std::env::var(SEED).ok().filter(|text| !text.is_empty()).map(|text| parse_seed(&text)).transpose()
+}
+
+/// A seed that nobody has had.
+#[must_use]
+pub fn fresh_seed() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // The lower half differs from one call to the next.
+    (since.as_nanos() as u64) << 16 >> 16
+}
+
+/// The seed that the environment gives, else a fresh one.
+///
+/// # Errors
+/// As [`seed_asked_for`].
 pub fn first_seed() -> Result<u64, Failure> {
-    match std::env::var(SEED) {
-        Ok(text) if !text.is_empty() => parse_seed(&text),
-        _ => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            // The lower half differs from one call to the next.
-            Ok((since.as_nanos() as u64) << 16 >> 16)
-        }
-    }
+    Ok(seed_asked_for()?.unwrap_or_else(fresh_seed))
 }
 
 /// A seed in words.

@@ -13,8 +13,8 @@ impl Model {
                 self.threads.push(Thread { domain, alive: true, openings: Vec::new() });
             }
             Step::Kill { thread } => self.kill(thread),
-            Step::Create { domain, key, .. } => {
-                self.regions.push(Region { alive: true, closed: false, pin: key, value: 0 });
+            Step::Create { domain, pages, key } => {
+                self.regions.push(Region { alive: true, pages, closed: false, pin: key, value: 0 });
                 self.add(domain, self.regions.len() - 1, Says::ALL, None);
             }
             Step::TakeKey => self.keys.push(Key { held: true }),

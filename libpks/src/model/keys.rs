@@ -38,12 +38,15 @@ impl Model {
         classes
     }
 
-    fn is_open(&self, region: usize) -> bool {
+    /// Whether a region is shown to somebody, and not closed for want of a key: so it has a key.
+    #[must_use]
+    pub fn is_open(&self, region: usize) -> bool {
         self.is_shown(region) && !self.regions[region].closed
     }
 
     /// Whether anybody may reach a region; one that nobody may is mapped nowhere, and under no key.
-    fn is_shown(&self, region: usize) -> bool {
+    #[must_use]
+    pub fn is_shown(&self, region: usize) -> bool {
         self.regions[region].alive && !self.holders(region).is_empty()
     }
 
@@ -62,8 +65,9 @@ impl Model {
     }
 
     /// Takes in which regions nobody reaches any more after a step, `before` being the model as it was. One that gave a
-    /// capability to another domain closes nothing: it is refused if there is no key for what comes of it. Gives a region that was closed without need: none of its holders lost anything, or there was a key for it;
-    /// or one that became open by itself.
+    /// capability to another domain closes nothing: it is refused if there is no key for what comes of it. Gives a
+    /// region that was closed without need: none of its holders lost anything, or there was a key for it; or one that
+    /// became open by itself.
     ///
     /// # Errors
     /// The region.

@@ -90,6 +90,8 @@ pub struct Domain {
 pub struct Region {
     /// Whether it is there.
     pub alive: bool,
+    /// Its size.
+    pub pages: u64,
     /// Whether nobody reaches it, because its holders changed when no key was free.
     pub closed: bool,
     /// The key from the pool that it was put under.

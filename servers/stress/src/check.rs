@@ -8,7 +8,7 @@ use crate::run::{Run, Stage, wrong};
 
 /// A word in which key 0 is open and every other closed.
 const CLOSED_WORD: u32 = 0x5555_5554;
-/// The kernel's key: that of a region that nobody reaches.
+/// The kernel's key: that of a region that is closed.
 const KERNEL_KEY: u8 = 1;
 
 /// The keys of all regions, from which the words follow.
@@ -101,11 +101,15 @@ pub(crate) fn all(stage: &mut Stage) -> Run {
     }
 }
 
-/// Two regions are under the same key if and only if they are of the same class.
+/// Two regions are under the same key if and only if they are of the same class, and one that nobody holds is under none.
 fn keys(stage: &mut Stage, words: &Words) -> Run {
     let model = &stage.model;
-    let open = |region: &usize| model.regions[*region].alive && !model.regions[*region].closed;
-    let regions: Vec<usize> = (0..model.regions.len()).filter(open).collect();
+    let unseen = |region: &usize| model.regions[*region].alive && !model.is_shown(*region);
+    if let Some(region) = (0..model.regions.len()).filter(unseen).find(|&region| words.keys[region].is_some())
+    {
+        return wrong(format_args!("region {region} has key {:?}, and nobody holds it", words.keys[region]));
+    }
+    let regions: Vec<usize> = (0..model.regions.len()).filter(|&region| model.is_open(region)).collect();
     let classes = View::of(model).classes;
     let mut checks = 0;
     for (n, &region) in regions.iter().enumerate() {

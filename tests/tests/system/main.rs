@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     plans.extend(hostile::plans(&lab, matches!(part, Part::Full)));
     plans.extend(endurance::plans(&lab, matches!(part, Part::Full)));
     plans.extend(supervision::plans(&lab, matches!(part, Part::Full)));
-    plans.extend(stress::plans(&lab));
+    plans.extend(stress::plans(&lab, matches!(part, Part::Full)));
     plans.extend(fuzz::plans(matches!(part, Part::Full)));
     plans.extend(translations::plans(&lab, matches!(part, Part::Full)));
     let cores = std::thread::available_parallelism().map_or(1, Into::into);

@@ -9,8 +9,9 @@ use core::time::Duration;
 
 use libpks::abi::Error;
 use libpks::abi::fault::{FaultAccess, FaultKind};
+use libpks::abi::layout::PAGE;
 use libpks::model::generator::{self, LIMITS};
-use libpks::model::{Access, After, Give, Model, Step, View};
+use libpks::model::{Access, After, Give, Model, Region, Step, View};
 use libpks::proto::stress::{Session, Tally, Words};
 use libpks::rt::{Key, Owned, text};
 
@@ -304,7 +305,12 @@ impl Stage {
         let address = self.regions[region];
         let key = check::page_key(self, address)?;
         let word = Expected::of(self)?.thread(self, &View::of(&self.model), thread);
-        let kind = if key.is_some() { FaultKind::ProtectionKey } else { FaultKind::NotMapped };
+        let kind = match key {
+            Some(_) => FaultKind::ProtectionKey,
+            // A region that nobody holds any more is there, and in nobody's view.
+            None if self.is_region(address) => FaultKind::OtherView,
+            None => FaultKind::NotMapped,
+        };
         // Bits 0 present, 1 write, 5 key (Intel SDM vol. 3A, 4.7).
         let code = u32::from(write) << 1 | if key.is_some() { 0x21 } else { 0 };
         Ok(Seen {
@@ -318,6 +324,14 @@ impl Stage {
             domain: self.domains[self.home(thread)].0,
             thread: self.threads[thread],
         })
+    }
+
+    /// Whether a region that is there covers an address.
+    fn is_region(&self, address: u64) -> bool {
+        let covers = |(region, start): (&Region, &u64)| {
+            region.alive && (*start..*start + region.pages * PAGE).contains(&address)
+        };
+        self.model.regions.iter().zip(&self.regions).any(covers)
     }
 
     /// Every thread reads every region that it may.
