@@ -8,6 +8,7 @@ use crate::mem::{DIRECT_MAP_BYTES, PAGE};
 use core::ffi::CStr;
 use heapless::{String, Vec};
 use libpks::abi::{self, Name};
+use libpks::args;
 use limine::BaseRevision;
 use limine::memory_map::EntryType;
 use limine::paging::Mode;
@@ -127,11 +128,9 @@ pub(crate) struct Boot {
 }
 
 impl Boot {
-    /// The value of a word of the command line, `name` with its `=`: the last counts.
-    pub(crate) fn option(&self, name: &str) -> Option<&str> {
-        // What comes behind `cmd=` is the shell's.
-        let words = self.command_line.split_ascii_whitespace().take_while(|word| !word.starts_with("cmd="));
-        words.filter_map(|word| word.strip_prefix(name)).last()
+    /// The value that the command line gives a key; see [`args::value`].
+    pub(crate) fn option(&self, key: &str) -> Option<&str> {
+        args::value(&self.command_line, key)
     }
 }
 

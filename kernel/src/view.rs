@@ -10,14 +10,13 @@ use crate::domain::Domain;
 use crate::mem::{self, ViewTables, translations};
 use crate::object::Ref;
 use crate::state::Kernel;
-use crate::thread::Thread;
 use libpks::abi::Error;
 use libpks::cap::Owner;
 use libpks::pkey::{KeyError, Pkey};
 use libpks::sharing::{self, KEYS_KEPT, ROOM, ViewKeys};
 
-/// The word of the command line that says where domains go that may be anywhere.
-const OPTION: &str = "views=";
+/// The key of the command line that says where domains go that may be anywhere.
+const OPTION: &str = "views";
 
 /// The command line asks for something unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod abi;
+pub mod args;
 pub mod budget;
 pub mod bundle;
 pub mod burst;

@@ -39,8 +39,8 @@ macro_rules! pkrs_number {
 
 pub(crate) use {pkrs_number, pkrs_read, pkrs_write};
 
-/// The word of the command line that asks for one way of protection.
-pub(crate) const OPTION: &str = "protection=";
+/// The key of the command line that asks for one way of protection.
+pub(crate) const OPTION: &str = "protection";
 
 /// What checks the keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +88,7 @@ pub(crate) fn live_pkrs() -> Pkrs {
     in_force().live_word()
 }
 
-/// Takes what is asked for, by the word [`OPTION`] of the command line, else the best that the CPU has; it holds for the
+/// Takes what is asked for, by the key [`OPTION`] of the command line, else the best that the CPU has; it holds for the
 /// rest of this boot.
 ///
 /// # Errors

@@ -26,7 +26,6 @@
 //!
 //! Nothing here gives a reference into memory that another domain can write: bytes are copied first, then decoded.
 
-pub mod args;
 pub mod envelope;
 pub mod text;
 

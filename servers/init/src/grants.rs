@@ -15,9 +15,9 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use libpks::args;
 use libpks::cap::CapRights;
 use libpks::manifest::{Manifest, PortRange, Powers, ServerEntry, Use};
-use libpks::rt::args;
 
 /// The badge of a server's own capability to its endpoint.
 pub const SELF_BADGE: u64 = u64::MAX;

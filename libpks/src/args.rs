@@ -1,4 +1,4 @@
-//! The arguments of a domain: words `key=value` with spaces between them.
+//! The kernel's command line and the arguments of a domain: words `key=value` with spaces between them.
 #![forbid(unsafe_code)]
 
 /// The key whose value is the rest of the line.
