@@ -9,6 +9,7 @@ use crate::arch::{apic, clock, entry, insn, protection, registers, window};
 use crate::mem::translations;
 use crate::selftest;
 use crate::state::Kernel;
+use crate::thread::Seat;
 use crate::{lock, stop};
 use libpks::abi::fault::FaultKind;
 
@@ -155,9 +156,9 @@ impl Kernel {
     fn leave_to_next(&mut self, record: &mut Record) {
         let next = self.schedule();
         // The hook of every switch: the cell always says what the books say of the thread that runs next.
-        let word = self.seat(next).word;
+        let Seat { domain, word, .. } = *self.seat(next);
         window::set_cell(word);
-        self.enter_view_of(next);
+        self.enter_view_of(domain);
         *record = self.threads[next].record;
         self.cpu(window::cpu()).evicted = false;
         self.arm_passage(next);

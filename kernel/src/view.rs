@@ -152,10 +152,10 @@ impl Kernel {
         translations::note_keys(keys);
     }
 
-    /// Puts the view in force on this CPU in which a thread is. One that idles touches nothing that differs between
-    /// views, so it stays in the last.
-    pub(crate) fn enter_view_of(&mut self, thread: Ref<Thread>) {
-        let Some(view) = self.domains[self.seat(thread).domain].view else { return };
+    /// Puts the view in force on this CPU in which a domain is. Who idles is in none, touches nothing that differs
+    /// between views, and stays in the last.
+    pub(crate) fn enter_view_of(&mut self, domain: Ref<Domain>) {
+        let Some(view) = self.domains[domain].view else { return };
         let cpu = window::cpu();
         let root = self.views[view].tables.root(cpu);
         let passage = &mut self.cpu(cpu).passage;

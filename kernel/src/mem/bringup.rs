@@ -378,16 +378,12 @@ pub(crate) fn forget_init() {
 
 /// Makes GDT and TSS of the CPU with this root read-only.
 pub(crate) fn seal_tables(root: u64) {
-    protect_in_window(root, window::TABLES, Mapping::READ_UNDER_ANY_PKRS);
-}
-
-fn protect_in_window(root: u64, address: u64, mapping: Mapping) {
     super::with(|memory| {
         let shared = core::mem::replace(&mut memory.tables.root, Table(root));
-        memory.tables.protect(address, mapping);
+        memory.tables.protect(window::TABLES, Mapping::READ_UNDER_ANY_PKRS);
         memory.tables.root = shared;
     });
-    insn::invalidate_page(address);
+    insn::invalidate_page(window::TABLES);
 }
 
 /// Where the vault's text was linked.

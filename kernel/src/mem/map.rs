@@ -116,6 +116,13 @@ impl Leaf {
     }
 }
 
+/// Hangs a new table below another one.
+fn hang_table(table: Table, address: u64, level: u8, frames: FrameSource<'_>) -> Result<Table, MapError> {
+    let below = Table(frames().ok_or(MapError::NoFrames)?);
+    table.set(index(address, level), table_entry(below, leaves_decide_user(address, level)));
+    Ok(below)
+}
+
 /// Gives a zeroed frame for a page table.
 pub(crate) type FrameSource<'a> = &'a mut dyn FnMut() -> Option<u64>;
 
@@ -203,8 +210,7 @@ impl PageTables {
                 table = Table(entry & ADDRESS);
                 continue;
             }
-            let below = self.add_table(table, address, level, frames)?;
-            table = below;
+            table = self.add_table(table, address, level, frames)?;
         }
         Ok(table)
     }
@@ -221,9 +227,7 @@ impl PageTables {
         if level == self.levels || (self.levels == 5 && level == 4) {
             return Err(MapError::OutsideAreas);
         }
-        let below = Table(frames().ok_or(MapError::NoFrames)?);
-        table.set(index(address, level), table_entry(below, leaves_decide_user(address, level)));
-        Ok(below)
+        hang_table(table, address, level, frames)
     }
 
     /// Makes the tables of the upper levels for an address, at boot.
@@ -233,8 +237,7 @@ impl PageTables {
             if level <= 3 {
                 return Ok(());
             }
-            let user = leaves_decide_user(address, level);
-            table.set(index(address, level), table_entry(Table(frames().ok_or(MapError::NoFrames)?), user));
+            hang_table(table, address, level, frames)?;
         }
     }
 

@@ -23,11 +23,23 @@ pub(super) fn found(cpu: usize, table: Table) {
 /// What the entry code needs to open this CPU's vault and to shut it: where its leaf lies in the direct map, and the two
 /// values of that.
 pub(crate) fn leaf() -> (u64, u64, u64) {
-    let table = Table(TABLES[window::cpu()].load(Ordering::Relaxed));
-    let at = index(window::VAULT, 1);
-    let entry = |mapping: Mapping| table.get(at) & ADDRESS | mapping.flags();
-    let place = DIRECT_MAP + table.0 + at as u64 * 8;
-    (place, entry(Mapping::text(Pkey::KERNEL)), entry(Mapping::constant(Pkey::KERNEL)))
+    let (table, at) = place();
+    let entry = |mapping| entry(table, at, mapping);
+    (
+        DIRECT_MAP + table.0 + at as u64 * 8,
+        entry(Mapping::text(Pkey::KERNEL)),
+        entry(Mapping::constant(Pkey::KERNEL)),
+    )
+}
+
+/// This CPU's table for its vault, and the index in it.
+fn place() -> (Table, usize) {
+    (Table(TABLES[window::cpu()].load(Ordering::Relaxed)), index(window::VAULT, 1))
+}
+
+/// The leaf of the vault with these rights.
+fn entry(table: Table, at: usize, mapping: Mapping) -> u64 {
+    table.get(at) & ADDRESS | mapping.flags()
 }
 
 const _: () = assert!(window::VAULT == 0xffff_ffff_c000_5000, "kernel.ld says where the vault is");
@@ -44,9 +56,8 @@ pub(crate) fn run<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> R {
 
 /// Gives this CPU's vault other rights. Nothing else runs here meanwhile, for interrupts are off.
 fn protect(mapping: Mapping) {
-    let table = Table(TABLES[window::cpu()].load(Ordering::Relaxed));
-    let at = index(window::VAULT, 1);
-    table.set(at, table.get(at) & ADDRESS | mapping.flags());
+    let (table, at) = place();
+    table.set(at, entry(table, at, mapping));
     insn::invalidate_page(window::VAULT);
 }
 

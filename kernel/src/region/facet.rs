@@ -341,19 +341,36 @@ impl Kernel {
 
     /// Shows a region in a view for the first of its domains that hold it.
     fn show_to_holders(&mut self, region: Ref<Region>, part: &Part, spread: Spread) -> Result<(), Error> {
-        let mut holders = part.edits.iter().filter(|&&(_, rights)| rights > Rights::NoAccess);
-        let Some(&(first, rights)) = holders.next() else { return Ok(()) };
-        let view = part.view;
-        let mut member = self.enter_class(view, first, rights, spread, None)?;
-        for &(owner, rights) in holders {
-            let keys = &mut self.views[view].keys;
-            // Not mapped: no page and no rights word has to follow.
-            if let Err(error) = self.sharing.set_holder(&mut member, owner, Some(rights), keys) {
+        let mut member = None;
+        for &holder in &part.edits {
+            member = self.add_holder(part.view, member, holder, spread)?;
+        }
+        member.map_or(Ok(()), |member| self.add_facet(region, part.view, member, None))
+    }
+
+    /// Enters an unmapped region into the class of one holder more in a view, if that holds anything; no page and no
+    /// rights word has to follow. An error takes it out of its class.
+    fn add_holder(
+        &mut self,
+        view: Ref<View>,
+        member: Option<Member>,
+        (owner, rights): (Owner, Rights),
+        spread: Spread,
+    ) -> Result<Option<Member>, Error> {
+        if rights == Rights::NoAccess {
+            return Ok(member);
+        }
+        let keys = &mut self.views[view].keys;
+        let Some(mut member) = member else {
+            return Ok(Some(self.sharing.join(keys, owner, rights, spread)?));
+        };
+        match self.sharing.set_holder(&mut member, owner, Some(rights), keys) {
+            Ok(_) => Ok(Some(member)),
+            Err(error) => {
                 self.leave_class(view, member);
-                return Err(error.into());
+                Err(error.into())
             }
         }
-        self.add_facet(region, view, member, None)
     }
 
     /// Takes back what was shown in vain.
@@ -440,20 +457,7 @@ impl Kernel {
         for number in 0..self.domains.capacity() {
             let holder = Owner(number);
             let held = if holder == owner { rights } else { self.sharing.rights(class, holder) };
-            if held == Rights::NoAccess {
-                continue;
-            }
-            let keys = &mut self.views[view].keys;
-            match &mut member {
-                None => member = Some(self.sharing.join(keys, holder, held, spread)?),
-                // Unmapped: no page and no rights word has to follow.
-                Some(joined) => {
-                    if let Err(error) = self.sharing.set_holder(joined, holder, Some(held), keys) {
-                        member.into_iter().for_each(|member| self.leave_class(view, member));
-                        return Err(error.into());
-                    }
-                }
-            }
+            member = self.add_holder(view, member, (holder, held), spread)?;
         }
         // A facet without a holder would have been dropped.
         let Some(member) = member else { return Ok(()) };
