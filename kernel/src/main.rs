@@ -13,6 +13,7 @@ mod domain;
 mod fault;
 mod first;
 mod ipc;
+mod list;
 mod lock;
 mod log;
 mod mem;

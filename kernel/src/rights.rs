@@ -4,10 +4,12 @@
 //! every change of them.
 
 use crate::domain::Domain;
+use crate::ipc::Activation;
 use crate::object::Ref;
 use crate::region::{Facet, Region};
 use crate::state::Kernel;
 use crate::thread::{Seat, Thread};
+use crate::view::View;
 use libpks::abi::Error;
 use libpks::cap::Owner;
 use libpks::pkey::{Pkey, Pkrs, Rights};
@@ -19,6 +21,8 @@ pub(crate) struct Opening {
     /// What the view of who has it open showed of it then.
     facet: Ref<Facet>,
     pub(crate) rights: Rights,
+    /// Whether all threads of its domain have it open.
+    for_all: bool,
     pub(crate) next: Option<Ref<Opening>>,
 }
 
@@ -40,7 +44,7 @@ impl Kernel {
     ) -> Result<u64, Error> {
         let domain = self.seat(thread).domain;
         self.check_openings(self.seat(thread).openings)?;
-        let opening = self.new_opening(domain, region, rights)?;
+        let opening = self.new_opening(domain, region, rights, false)?;
         let next = self.seat_mut(thread).openings.replace(opening);
         self.openings[opening].next = next;
         self.recompute_word_of(thread);
@@ -52,6 +56,7 @@ impl Kernel {
         domain: Ref<Domain>,
         region: Ref<Region>,
         rights: Rights,
+        for_all: bool,
     ) -> Result<Ref<Opening>, Error> {
         let owner = Owner(domain.number());
         let facet = self.facet_for(region, owner).ok_or(Error::RightsExceeded)?;
@@ -60,8 +65,10 @@ impl Kernel {
         }
         self.open_facet(region, facet)?;
         self.charge(domain, OPENING_BYTES)?;
-        let opening = self.openings.insert(Opening { region, facet, rights, next: None });
-        Ok(opening.inspect_err(|_| self.refund(domain, OPENING_BYTES))?)
+        let opening = self.openings.insert(Opening { region, facet, rights, for_all, next: None });
+        let opening = opening.inspect_err(|_| self.refund(domain, OPENING_BYTES))?;
+        self.regions[region].opened_for_all += u32::from(for_all);
+        Ok(opening)
     }
 
     /// Whether a list of openings may grow: a rights word is derived from all of them, under the lock.
@@ -77,6 +84,9 @@ impl Kernel {
     fn drop_opening(&mut self, domain: Ref<Domain>, at: Ref<Opening>) -> Option<Opening> {
         let opening = self.openings.remove(at)?;
         self.refund(domain, OPENING_BYTES);
+        if let Some(region) = self.regions.get_mut(opening.region) {
+            region.opened_for_all -= u32::from(opening.for_all);
+        }
         Some(opening)
     }
 
@@ -119,8 +129,11 @@ impl Kernel {
         if at.is_none() && rights > Rights::NoAccess {
             self.check_openings(self.domains[domain].openings)?;
         }
-        let replacement =
-            if rights == Rights::NoAccess { None } else { Some(self.new_opening(domain, region, rights)?) };
+        let replacement = if rights == Rights::NoAccess {
+            None
+        } else {
+            Some(self.new_opening(domain, region, rights, true)?)
+        };
         let rest = match at {
             Some(old) => self.drop_opening(domain, old).and_then(|old| old.next),
             None => None,
@@ -133,7 +146,9 @@ impl Kernel {
             None => self.domains[domain].openings = link,
             Some(previous) => self.openings[previous].next = link,
         }
-        self.recompute_words();
+        if self.derive_words_of(domain) {
+            self.sync_cpus();
+        }
         Ok(())
     }
 
@@ -141,6 +156,9 @@ impl Kernel {
     /// close that themselves.
     pub(crate) fn drop_global_openings(&mut self, region: Ref<Region>) {
         for number in 0..self.domains.capacity() {
+            if self.regions[region].opened_for_all == 0 {
+                return;
+            }
             let Some(domain) = self.domains.at_number(number) else { continue };
             let (mut previous, mut at) = (None, self.domains[domain].openings);
             while let Some(opening) = at {
@@ -168,24 +186,29 @@ impl Kernel {
     /// Narrows all openings of a region that a domain has to what it holds of it now. They stay so: what the domain is
     /// given later does not open by itself what was taken from it.
     pub(crate) fn narrow_openings(&mut self, region: Ref<Region>, owner: Owner, rights: Rights) {
-        let lists = (0..self.domains.capacity())
-            .filter_map(|number| self.domains.at_number(number))
-            .filter(|domain| domain.number() == owner.0)
-            .map(|domain| self.domains[domain].openings);
-        let homes = (0..self.threads.capacity())
-            .filter_map(|number| self.threads.at_number(number))
-            .map(|at| &self.threads[at].home);
-        let calls = (0..self.activations.capacity())
-            .filter_map(|number| self.activations.at_number(number))
-            .map(|at| &self.activations[at].seat);
-        let seats = homes.chain(calls).filter(|seat| seat.domain.number() == owner.0);
-        for first in lists.chain(seats.map(|seat| seat.openings)) {
-            let mut at = first;
-            while let Some(opening) = at.and_then(|at| self.openings.get_mut(at)) {
-                at = opening.next;
-                if opening.region == region {
-                    opening.rights = opening.rights.min(rights);
-                }
+        let Some(domain) = self.domains.at_number(owner.0) else { return };
+        self.narrow_list(self.domains[domain].openings, region, rights);
+        let mut next = self.domains[domain].homes.head;
+        while let Some(thread) = next {
+            let Thread { home, home_links, .. } = &self.threads[thread];
+            next = home_links.next;
+            self.narrow_list(home.openings, region, rights);
+        }
+        let mut next = self.domains[domain].activations.head;
+        while let Some(activation) = next {
+            let Activation { seat, domain_links, .. } = &self.activations[activation];
+            next = domain_links.next;
+            self.narrow_list(seat.openings, region, rights);
+        }
+    }
+
+    /// Narrows all openings of a region in a list.
+    fn narrow_list(&mut self, first: Option<Ref<Opening>>, region: Ref<Region>, rights: Rights) {
+        let mut at = first;
+        while let Some(opening) = at.and_then(|at| self.openings.get_mut(at)) {
+            at = opening.next;
+            if opening.region == region {
+                opening.rights = opening.rights.min(rights);
             }
         }
     }
@@ -228,23 +251,39 @@ impl Kernel {
         self.seat_mut(thread).word = word;
     }
 
-    /// Derives every recorded word: of threads, parked or running, and of all calls that they are in. When it returns,
-    /// no CPU runs a domain under an older one.
-    pub(crate) fn recompute_words(&mut self) {
+    /// Derives every recorded word of a view's domains. When it returns, no CPU runs a domain under an older one. What
+    /// keys and classes a view has is nothing to the words of another.
+    pub(crate) fn recompute_words(&mut self, view: Ref<View>) {
         let mut changed = false;
-        for number in 0..self.threads.capacity() {
-            let Some(at) = self.threads.at_number(number) else { continue };
-            let word = self.derive_word(&self.threads[at].home);
-            changed |= core::mem::replace(&mut self.threads[at].home.word, word) != word;
-        }
-        for number in 0..self.activations.capacity() {
-            let Some(at) = self.activations.at_number(number) else { continue };
-            let word = self.derive_word(&self.activations[at].seat);
-            changed |= core::mem::replace(&mut self.activations[at].seat.word, word) != word;
+        let mut next = self.views[view].residents.head;
+        while let Some(domain) = next {
+            next = self.domains[domain].view_links.next;
+            changed |= self.derive_words_of(domain);
         }
         if changed {
             self.sync_cpus();
         }
+    }
+
+    /// Derives every recorded word of a domain: of its threads, parked or running, and of all calls that it serves. Gives
+    /// whether one changed; then CPUs may still run it under an older one.
+    fn derive_words_of(&mut self, domain: Ref<Domain>) -> bool {
+        let mut changed = false;
+        let mut next = self.domains[domain].homes.head;
+        while let Some(at) = next {
+            let word = self.derive_word(&self.threads[at].home);
+            let books = &mut self.threads[at];
+            next = books.home_links.next;
+            changed |= core::mem::replace(&mut books.home.word, word) != word;
+        }
+        let mut next = self.domains[domain].activations.head;
+        while let Some(at) = next {
+            let word = self.derive_word(&self.activations[at].seat);
+            let books = &mut self.activations[at];
+            next = books.domain_links.next;
+            changed |= core::mem::replace(&mut books.seat.word, word) != word;
+        }
+        changed
     }
 
     /// The seat in which a thread is.

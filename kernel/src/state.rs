@@ -7,6 +7,7 @@ use crate::device::{Lines, PortRange};
 use crate::domain::{Domain, Quota, Warden};
 use crate::fault::Faults;
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
+use crate::list::List;
 use crate::mem::ReservedTable;
 use crate::object::{Objects, Ref};
 use crate::region::{Facet, PooledKey, Region};
@@ -46,8 +47,8 @@ pub(crate) struct Kernel {
     pub(crate) ports: Objects<PortRange>,
     pub(crate) quotas: Objects<Quota>,
     pub(crate) cpus: ReservedTable<CpuBooks>,
-    /// The thread with the next deadline.
-    pub(crate) timers: Option<Ref<Thread>>,
+    /// The threads that have a deadline, the next first.
+    pub(crate) timers: List<Thread>,
     /// The domain without a budget that gets its next one first.
     pub(crate) depleted: Option<Ref<Domain>>,
     pub(crate) faults: Faults,
@@ -95,7 +96,7 @@ impl Kernel {
             ports: Objects::new(),
             quotas: Objects::new(),
             cpus: ReservedTable::new(),
-            timers: None,
+            timers: List::EMPTY,
             depleted: None,
             faults: Faults::new(),
             lines: Lines::default(),

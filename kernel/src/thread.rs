@@ -3,6 +3,7 @@
 use crate::arch::record::{RFLAGS_START, Record};
 use crate::domain::{Domain, Payer};
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
+use crate::list::{Chain, Links, List};
 use crate::object::Ref;
 use crate::rights::Opening;
 use crate::sched::Level;
@@ -26,24 +27,8 @@ pub(crate) struct Seat {
     pub(crate) buffer: u64,
 }
 
-/// Neighbours in a queue.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Links {
-    pub(crate) next: Option<Ref<Thread>>,
-    pub(crate) previous: Option<Ref<Thread>>,
-}
-
-/// A queue of threads, linked through [`Thread::links`]: a thread is in one of those at most.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Queue {
-    pub(crate) head: Option<Ref<Thread>>,
-    pub(crate) tail: Option<Ref<Thread>>,
-}
-
-impl Queue {
-    /// Nobody.
-    pub(crate) const EMPTY: Queue = Queue { head: None, tail: None };
-}
+/// The threads that come home to a domain.
+pub(crate) const HOME: Chain<Thread> = |thread| &mut thread.home_links;
 
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +64,7 @@ pub(crate) enum Ending {
 #[derive(Debug)]
 pub(crate) struct Thread {
     pub(crate) home: Seat,
+    pub(crate) home_links: Links<Thread>,
     /// Who pays for this object; nobody for those that the kernel made.
     pub(crate) payer: Option<Payer>,
     /// The call that it is in.
@@ -96,18 +82,20 @@ pub(crate) struct Thread {
     /// The CPU on which it runs or ran last.
     pub(crate) cpu: usize,
     pub(crate) bound: Option<usize>,
-    pub(crate) links: Links,
+    /// Its neighbours in the queue in which it is: one at most.
+    pub(crate) links: Links<Thread>,
     /// Whether its domain remembers it as one that waits for a budget, and its neighbours there.
     pub(crate) held_back: bool,
-    pub(crate) held_back_links: Links,
+    pub(crate) held_back_links: Links<Thread>,
     /// Nanoseconds since boot; 0 for none. While it is not 0 the thread is in the timer list.
     pub(crate) deadline: u64,
-    pub(crate) timer: Links,
-    pub(crate) joiners: Queue,
+    pub(crate) timer: Links<Thread>,
+    pub(crate) joiners: List<Thread>,
     pub(crate) ending: Option<Ending>,
     /// Who called is gone: when the last call returns, the thread ends.
     pub(crate) orphan: bool,
-    /// Whether its home is its own; not so for a thread that took calls over from another.
+    /// Whether it has a home to come back to, and is in its domain's list; not so for a thread that took calls over from
+    /// another, and for one whose domain has ended.
     pub(crate) owns_home: bool,
     /// Number of the fault report at which it stands.
     pub(crate) fault: Option<u64>,
@@ -121,6 +109,7 @@ impl Thread {
     pub(crate) fn new(home: Seat, priority: u8, record: Record) -> Thread {
         Thread {
             home,
+            home_links: Links::NONE,
             payer: None,
             top: None,
             depth: 0,
@@ -131,12 +120,12 @@ impl Thread {
             queued: Level::BACKGROUND,
             cpu: 0,
             bound: None,
-            links: Links::default(),
+            links: Links::NONE,
             held_back: false,
-            held_back_links: Links::default(),
+            held_back_links: Links::NONE,
             deadline: 0,
-            timer: Links::default(),
-            joiners: Queue::default(),
+            timer: Links::NONE,
+            joiners: List::EMPTY,
             ending: None,
             orphan: false,
             owns_home: true,
@@ -185,7 +174,9 @@ impl Kernel {
         };
         let thread = Thread { payer: Some(payer), ..Thread::new(seat, priority, record) };
         let thread = self.threads.insert(thread)?;
-        self.domains[domain].threads += 1;
+        let books = &mut self.domains[domain];
+        books.threads += 1;
+        books.homes.push(&mut self.threads, HOME, thread);
         Ok(thread)
     }
 
@@ -204,20 +195,22 @@ impl Kernel {
         self.unlink(thread);
         let books = &mut self.threads[thread];
         (books.ending, books.fault) = (Some(ending), None);
-        let (home, owns_home) = (books.home, books.owns_home);
+        let (home, owns_home) = (books.home, core::mem::take(&mut books.owns_home));
         while let Some(joiner) = self.threads[thread].joiners.head {
             self.wake(joiner, outcome_of(ending));
         }
         if owns_home {
             self.release_seat(&home);
             self.threads[thread].home.openings = None;
+            let domain = &mut self.domains[home.domain];
+            domain.homes.remove(&mut self.threads, HOME, thread);
+            domain.threads -= 1;
         }
         self.forget_thread(thread);
         if !owns_home {
             return;
         }
-        let Some(domain) = self.domains.get_mut(home.domain) else { return };
-        domain.threads = domain.threads.saturating_sub(1);
+        let domain = &self.domains[home.domain];
         if domain.threads == 0 && domain.is_alive() && !self.serves(home.domain) {
             self.doom(home.domain, DomainState::Exited);
         }
@@ -225,9 +218,7 @@ impl Kernel {
 
     /// Whether a domain serves an endpoint, so that it lives without threads of its own.
     pub(crate) fn serves(&self, domain: Ref<Domain>) -> bool {
-        (0..self.endpoints.capacity())
-            .filter_map(|number| self.endpoints.at_number(number))
-            .any(|at| self.endpoints[at].server.is_some_and(|server| server.domain == domain))
+        !self.domains[domain].served.is_empty()
     }
 
     /// The last capability to a thread has gone, or the thread has ended: when both is so, nobody asks any more how.

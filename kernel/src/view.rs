@@ -7,6 +7,7 @@
 use crate::arch::{protection, root, window};
 use crate::boot::Boot;
 use crate::domain::Domain;
+use crate::list::{Chain, List};
 use crate::mem::{self, ViewTables, translations};
 use crate::object::Ref;
 use crate::state::Kernel;
@@ -17,6 +18,9 @@ use libpks::sharing::{self, KEYS_KEPT, ROOM, ViewKeys};
 
 /// The key of the command line that says where domains go that may be anywhere.
 const OPTION: &str = "views";
+
+/// The domains of a view.
+const RESIDENTS: Chain<Domain> = |domain| &mut domain.view_links;
 
 /// The command line asks for something unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -36,7 +40,8 @@ pub(crate) fn room_asked_for(boot: &Boot) -> Result<u32, UnknownRoom> {
 pub(crate) struct View {
     pub(crate) keys: ViewKeys,
     pub(crate) tables: ViewTables,
-    /// Domains that are in it, dead ones too while they are named.
+    /// Domains that are in it, dead ones too while they are named, and how many they are.
+    pub(crate) residents: List<Domain>,
     pub(crate) domains: u32,
     /// Whether its one domain is to have nobody beside it.
     pub(crate) alone: bool,
@@ -63,39 +68,43 @@ impl View {
 }
 
 impl Kernel {
-    /// The view for a domain that `maker` makes; it counts there from now on.
+    /// The view for a domain that `maker` makes.
     ///
     /// # Errors
     /// `KeysExhausted` if the view that it must be in has no room, `Gone` if that domain is in none, `OutOfMemory` if
     /// there is none for a new one.
-    pub(crate) fn enter_view(
+    pub(crate) fn choose_view(
         &mut self,
         maker: Option<Ref<Domain>>,
         placement: Placement,
     ) -> Result<Ref<View>, Error> {
-        let view = match placement {
+        match placement {
             Placement::Beside(domain) => {
                 let view = self.domains[domain].view.ok_or(Error::Gone)?;
-                if !self.views[view].has_room(0) {
-                    return Err(Error::KeysExhausted);
-                }
-                view
+                if self.views[view].has_room(0) { Ok(view) } else { Err(Error::KeysExhausted) }
             }
-            Placement::Alone | Placement::Empty => self.empty_view()?,
+            Placement::Alone | Placement::Empty => self.empty_view(),
             Placement::Anywhere => match self.roomy_view(maker) {
-                Some(view) => view,
-                None => self.empty_view()?,
+                Some(view) => Ok(view),
+                None => self.empty_view(),
             },
-        };
-        let books = &mut self.views[view];
-        books.domains += 1;
-        books.alone |= matches!(placement, Placement::Alone);
-        Ok(view)
+        }
     }
 
-    /// A domain is in its view no longer: it has no memory, and its number is free.
-    pub(crate) fn leave_view(&mut self, view: Ref<View>) {
+    /// A new domain is in a view from now on.
+    pub(crate) fn enter_view(&mut self, domain: Ref<Domain>, view: Ref<View>, placement: Placement) {
+        self.domains[domain].view = Some(view);
         let books = &mut self.views[view];
+        books.residents.push(&mut self.domains, RESIDENTS, domain);
+        books.domains += 1;
+        books.alone |= matches!(placement, Placement::Alone);
+    }
+
+    /// A domain is in its view no longer: it has no memory, and its number will be free.
+    pub(crate) fn leave_view(&mut self, domain: Ref<Domain>) {
+        let Some(view) = self.domains[domain].view.take() else { return };
+        let books = &mut self.views[view];
+        books.residents.remove(&mut self.domains, RESIDENTS, domain);
         books.domains -= 1;
         books.alone &= books.domains > 0;
     }
@@ -120,7 +129,7 @@ impl Kernel {
         let tables = mem::with(|memory| ViewTables::new(memory, crate::roots()));
         let tables = tables.map_err(|_| Error::OutOfMemory)?;
         translations::note_view(keys.number(), tables.roots());
-        Ok(self.views.insert(View { keys, tables, domains: 0, alone: false })?)
+        Ok(self.views.insert(View { keys, tables, residents: List::EMPTY, domains: 0, alone: false })?)
     }
 
     /// All views, by number.
@@ -146,7 +155,7 @@ impl Kernel {
 
     /// Gives a hardware key back. No page and no TLB entry carries it; afterwards no rights word opens it.
     pub(crate) fn release_key(&mut self, view: Ref<View>, key: Pkey) {
-        self.recompute_words();
+        self.recompute_words(view);
         let keys = &mut self.views[view].keys;
         keys.release(key).expect("only keys that were taken are given back");
         translations::note_keys(keys);

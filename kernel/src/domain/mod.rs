@@ -11,12 +11,14 @@ pub(crate) use quota::{Payer, Quota};
 pub(crate) use revive::Warden;
 
 use crate::arch::{clock, protection};
-use crate::ipc::Signal;
+use crate::ipc::{Activation, Endpoint, Signal};
+use crate::list::{Links, List};
 use crate::mem::{self, PAGE, translations};
 use crate::object::Ref;
 use crate::rights::Opening;
 use crate::sched::Renewal;
 use crate::state::Kernel;
+use crate::thread::Thread;
 use crate::view::{Placement, View};
 use libpks::abi::inspect::DomainState;
 use libpks::abi::{Error, Name, layout};
@@ -83,6 +85,8 @@ pub(crate) struct Domain {
     pub(crate) entry: u64,
     /// Where it lives as long as it is named; none for the idle domain, which is nowhere.
     pub(crate) view: Option<Ref<View>>,
+    /// Its neighbours there.
+    pub(crate) view_links: Links<Domain>,
     /// Its private memory's part in a sharing class of its own.
     member: Option<Member>,
     /// The key of its private memory; none without PKS and for the idle domain.
@@ -95,8 +99,12 @@ pub(crate) struct Domain {
     pub(crate) contexts: Contexts,
     /// What all its threads have open.
     pub(crate) openings: Option<Ref<Opening>>,
-    /// Threads that began in it and have not ended.
+    /// Threads that began in it and have not ended, and how many they are.
+    pub(crate) homes: List<Thread>,
     pub(crate) threads: u32,
+    /// The endpoints that it serves, and all of its activations.
+    pub(crate) served: List<Endpoint>,
+    pub(crate) activations: List<Activation>,
     /// Who hears of its end.
     pub(crate) on_end: Option<Signal>,
     /// Number of the fault report by which it ended.
@@ -163,17 +171,16 @@ impl Kernel {
         let &DomainRequest { quota, bytes, budget, placement, .. } = request;
         self.domains.reserve(1)?;
         self.take_quota(quota, bytes)?;
-        let view = self.enter_view(maker, placement).inspect_err(|_| self.return_quota(quota, bytes))?;
-        let mut domain = empty_domain(request);
-        (domain.module, domain.view) = (Some(module), Some(view));
-        let domain = self.domains.insert(domain)?;
+        let view = self.choose_view(maker, placement).inspect_err(|_| self.return_quota(quota, bytes))?;
+        let domain = self.domains.insert(Domain { module: Some(module), ..empty_domain(request) })?;
+        self.enter_view(domain, view, placement);
         let loaded = self.take_share(domain, budget.share()).and_then(|()| self.furnish(domain, module));
         if let Err(error) = loaded {
             self.return_share(domain);
             self.release_domain_memory(domain);
             self.empty_space(Owner(domain.number()));
+            self.leave_view(domain);
             self.domains.remove(domain);
-            self.leave_view(view);
             self.return_quota(quota, bytes);
             return Err(error);
         }
@@ -239,6 +246,7 @@ fn empty_domain(request: &DomainRequest<'_>) -> Domain {
         heap_bytes: 0,
         entry: 0,
         view: None,
+        view_links: Links::NONE,
         member: None,
         key: None,
         quota,
@@ -247,7 +255,10 @@ fn empty_domain(request: &DomainRequest<'_>) -> Domain {
         lasting_bytes: 0,
         contexts: Contexts::new(),
         openings: None,
+        homes: List::EMPTY,
         threads: 0,
+        served: List::EMPTY,
+        activations: List::EMPTY,
         on_end: None,
         fault: None,
         calls: 0,

@@ -103,7 +103,6 @@ impl Kernel {
     /// Starts `init` again. Its threads have ended or are somebody else's by now, its memory is gone. Gives whether that
     /// could be done.
     pub(super) fn revive(&mut self, domain: Ref<Domain>) -> bool {
-        self.disown_threads_of(domain);
         let module = self.domains[domain].module;
         let revived = module.ok_or(Error::NotFound).and_then(|module| {
             self.furnish_memory(domain, module)?;
@@ -122,19 +121,5 @@ impl Kernel {
                 false
             }
         }
-    }
-
-    /// Threads of an ended domain that are in calls elsewhere never come home: whoever is there next has nothing to do
-    /// with them, not with the context either that was their home.
-    fn disown_threads_of(&mut self, domain: Ref<Domain>) {
-        for number in 0..self.threads.capacity() {
-            let Some(thread) = self.threads.at_number(number) else { continue };
-            let books = &mut self.threads[thread];
-            if books.home.domain == domain && books.ending.is_none() {
-                books.owns_home = false;
-                books.home.openings = None;
-            }
-        }
-        self.domains[domain].threads = 0;
     }
 }

@@ -6,7 +6,7 @@ use crate::arch::window;
 use crate::ipc::Activation;
 use crate::object::Ref;
 use crate::state::Kernel;
-use crate::thread::{Ending, Thread};
+use crate::thread::{Ending, HOME, Thread};
 use libpks::abi::Error;
 use libpks::abi::inspect::DomainState;
 use libpks::cap::{CapRights, ObjectKind, Owner};
@@ -44,9 +44,9 @@ impl Kernel {
             }
             let books = &self.domains[domain];
             if books.refs == 0 && !books.doomed {
-                let (quota, free, view) = (books.quota, books.quota_bytes - books.used_bytes, books.view);
+                let (quota, free) = (books.quota, books.quota_bytes - books.used_bytes);
+                self.leave_view(domain);
                 self.domains.remove(domain);
-                view.into_iter().for_each(|view| self.leave_view(view));
                 self.return_quota(quota, free);
             }
         }
@@ -111,13 +111,20 @@ impl Kernel {
     /// Every thread that is in a call to the domain comes back out of it: its caller learns that the peer died. What
     /// the domain itself had called goes on, without anybody to answer to.
     fn leave_calls_into(&mut self, domain: Ref<Domain>) {
-        for number in 0..self.threads.capacity() {
-            let Some(thread) = self.threads.at_number(number) else { continue };
+        let mut next = self.domains[domain].activations.head;
+        while let Some(activation) = next {
+            let Activation { thread, domain_links, .. } = &self.activations[activation];
+            next = domain_links.next;
+            let Some(thread) = *thread else { continue };
             while let Some(at) = self.highest_call_into(thread, domain) {
                 if self.threads[thread].top != Some(at) {
                     self.split_above(thread, at);
                 }
                 self.abandon_top(thread);
+            }
+            if next.is_some_and(|next| self.activations.get(next).is_none()) {
+                // The thread was in that one too, and it went with the call.
+                next = self.domains[domain].activations.head;
             }
         }
     }
@@ -175,22 +182,21 @@ impl Kernel {
         }
     }
 
-    /// Threads that began in the domain end; one that is in a call elsewhere ends when the call returns.
+    /// Threads that began in the domain end; one that is in a call elsewhere ends when the call returns. It never comes
+    /// home: neither to what it has open there, nor to its context, which may be somebody else's by then.
     pub(super) fn end_threads_of(&mut self, domain: Ref<Domain>) {
-        for number in 0..self.threads.capacity() {
-            let Some(thread) = self.threads.at_number(number) else { continue };
-            let books = &self.threads[thread];
-            if books.home.domain != domain || books.ending.is_some() {
+        while let Some(thread) = self.domains[domain].homes.head {
+            if self.threads[thread].top.is_none() {
+                self.end_thread(thread, Ending::Killed);
                 continue;
             }
-            if books.top.is_none() {
-                self.end_thread(thread, Ending::Killed);
-            } else {
-                // It never comes back to what it has open at home.
-                self.threads[thread].orphan = true;
-                let openings = self.threads[thread].home.openings.take();
-                self.drop_openings(domain, openings);
-            }
+            let home = &mut self.domains[domain];
+            home.homes.remove(&mut self.threads, HOME, thread);
+            home.threads -= 1;
+            let books = &mut self.threads[thread];
+            (books.orphan, books.owns_home) = (true, false);
+            let openings = books.home.openings.take();
+            self.drop_openings(domain, openings);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Endpoints: made, served, and no longer served.
 
-use super::{Activation, Endpoint, MAX_ACTIVATIONS, Server};
+use super::{ACTIVATIONS, Activation, Endpoint, MAX_ACTIVATIONS, SERVED, Server};
 use crate::domain::Domain;
+use crate::list::Links;
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
@@ -65,6 +66,7 @@ impl Kernel {
             return Err(Error::InvalidArgument);
         }
         self.endpoints[at].server = Some(Server { domain, entry, cookie, first: None, free: None });
+        self.domains[domain].served.push(&mut self.endpoints, SERVED, at);
         for _ in 0..activations {
             if let Err(error) = self.add_activation(domain, at, stack_bytes) {
                 self.dismiss_server(at);
@@ -99,6 +101,7 @@ impl Kernel {
         let activation = Activation {
             endpoint,
             seat,
+            domain_links: Links::NONE,
             thread: None,
             below: None,
             caller_rsp: 0,
@@ -115,6 +118,7 @@ impl Kernel {
             self.spare_threads -= 1;
             Error::OutOfMemory
         })?;
+        self.domains[domain].activations.push(&mut self.activations, ACTIVATIONS, made);
         if let Some(server) = &mut self.endpoints[endpoint].server {
             self.activations[made].sibling = server.first.replace(made);
         }
@@ -181,32 +185,27 @@ impl Kernel {
 
     /// The domain lets nobody in any more. Its activations stay, for those who are in them.
     pub(crate) fn close_endpoints_of(&mut self, domain: Ref<Domain>) {
-        for number in 0..self.endpoints.capacity() {
-            let Some(at) = self.endpoints.at_number(number) else { continue };
-            if self.endpoints[at].server.is_some_and(|server| server.domain == domain) {
-                self.endpoints[at].server = None;
-            }
+        while let Some(at) = self.domains[domain].served.head {
+            self.take_server(at);
         }
         self.forget_connections();
     }
 
     /// Calls that the activations that a domain has now have accepted.
     pub(crate) fn calls_accepted_by(&self, domain: Ref<Domain>) -> u64 {
-        (0..self.activations.capacity())
-            .filter_map(|number| self.activations.at_number(number))
-            .map(|at| &self.activations[at])
-            .filter(|activation| activation.seat.domain == domain)
-            .map(|activation| activation.calls)
-            .sum()
+        self.activations_of(domain).map(|at| self.activations[at].calls).sum()
+    }
+
+    /// All activations of a domain.
+    pub(crate) fn activations_of(&self, domain: Ref<Domain>) -> impl Iterator<Item = Ref<Activation>> {
+        let next = |at: &Ref<Activation>| self.activations[*at].domain_links.next;
+        core::iter::successors(self.domains[domain].activations.head, next)
     }
 
     /// Removes a domain's activations. Nobody is in them.
     pub(crate) fn remove_activations_of(&mut self, domain: Ref<Domain>) {
-        for number in 0..self.activations.capacity() {
-            let at = self.activations.at_number(number);
-            if let Some(at) = at.filter(|&at| self.activations[at].seat.domain == domain) {
-                self.remove_activation(at);
-            }
+        while let Some(at) = self.domains[domain].activations.head {
+            self.remove_activation(at);
         }
     }
 
@@ -222,9 +221,16 @@ impl Kernel {
         }
     }
 
+    /// Takes the server from an endpoint; its activations stay.
+    fn take_server(&mut self, endpoint: Ref<Endpoint>) -> Option<Server> {
+        let server = self.endpoints[endpoint].server.take()?;
+        self.domains[server.domain].served.remove(&mut self.endpoints, SERVED, endpoint);
+        Some(server)
+    }
+
     /// Takes the server from an endpoint, with all activations that nobody is in. Callers that wait stay.
     fn dismiss_server(&mut self, endpoint: Ref<Endpoint>) {
-        let Some(server) = self.endpoints[endpoint].server.take() else { return };
+        let Some(server) = self.take_server(endpoint) else { return };
         self.forget_connections();
         let mut next = server.first;
         while let Some(at) = next {
@@ -243,23 +249,19 @@ impl Kernel {
         if self.domains.get(domain).is_none_or(|books| books.threads > 0) || self.serves(domain) {
             return;
         }
-        let busy = (0..self.activations.capacity())
-            .filter_map(|number| self.activations.at_number(number))
-            .map(|at| &self.activations[at])
-            .any(|activation| activation.seat.domain == domain && activation.thread.is_some());
-        if !busy {
+        if self.activations_of(domain).all(|at| self.activations[at].thread.is_none()) {
             self.doom(domain, DomainState::Exited);
         }
     }
 
     fn remove_activation(&mut self, at: Ref<Activation>) {
+        let domain = self.activations[at].seat.domain;
+        self.domains[domain].activations.remove(&mut self.activations, ACTIVATIONS, at);
         if let Some(activation) = self.activations.remove(at) {
             self.forget_connections();
-            if let Some(books) = self.domains.get_mut(activation.seat.domain) {
-                books.calls += activation.calls;
-            }
+            self.domains[domain].calls += activation.calls;
             self.release_seat(&activation.seat);
-            self.refund(activation.seat.domain, ACTIVATION_BYTES);
+            self.refund(domain, ACTIVATION_BYTES);
             self.spare_threads -= 1;
         }
     }

@@ -14,8 +14,9 @@ mod transfer;
 pub(crate) use endpoint::ServeRequest;
 
 use crate::domain::{Domain, Payer};
+use crate::list::{Chain, Links, List};
 use crate::object::Ref;
-use crate::thread::{Queue, Seat, Thread};
+use crate::thread::{Seat, Thread};
 use libpks::budget::CallTime;
 use libpks::cap::{Handle, Loan, Owner};
 
@@ -24,12 +25,19 @@ pub(crate) const MAX_DEPTH: u8 = 8;
 /// The most activations that a server may have at an endpoint.
 pub(crate) const MAX_ACTIVATIONS: u64 = 64;
 
+/// The endpoints that a domain serves.
+const SERVED: Chain<Endpoint> = |endpoint| &mut endpoint.served_links;
+/// The activations of a domain.
+const ACTIVATIONS: Chain<Activation> = |activation| &mut activation.domain_links;
+
 /// Where calls are made and served.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoint {
     pub(crate) server: Option<Server>,
+    /// Its neighbours among those that its server serves.
+    served_links: Links<Endpoint>,
     /// Who waits until a call is accepted. They stay when the server dies: the next one finds them.
-    pub(crate) callers: Queue,
+    pub(crate) callers: List<Thread>,
     pub(crate) payer: Option<Payer>,
     /// Calls that were accepted here and have not ended, whoever served the endpoint then.
     pub(crate) accepted: u32,
@@ -53,6 +61,8 @@ pub(crate) struct Server {
 pub(crate) struct Activation {
     pub(crate) endpoint: Ref<Endpoint>,
     pub(crate) seat: Seat,
+    /// Its neighbours among all of its domain.
+    pub(crate) domain_links: Links<Activation>,
     /// The thread that is in it.
     pub(crate) thread: Option<Ref<Thread>>,
     /// The call from which it was called; none if that was from the thread's home.
@@ -79,7 +89,7 @@ pub(crate) struct Activation {
 #[derive(Debug, Default)]
 pub(crate) struct Notification {
     pub(crate) bits: u64,
-    pub(crate) waiters: Queue,
+    pub(crate) waiters: List<Thread>,
     pub(crate) payer: Option<Payer>,
     /// Capabilities that name it.
     pub(crate) refs: u32,

@@ -171,7 +171,7 @@ impl Kernel {
             None => self.regions[region].facets = next,
         }
         let Some(Facet { member, pooled, .. }) = self.facets.remove(at) else { return };
-        self.recompute_words();
+        self.recompute_words(view);
         self.leave_class(view, member);
         self.leave_pooled(pooled);
     }
@@ -223,12 +223,13 @@ impl Kernel {
         if !protection::in_force().has_keys() || member.is_mapped() {
             return Ok(());
         }
-        let keys = &mut self.views[*view].keys;
+        let view = *view;
+        let keys = &mut self.views[view].keys;
         let key = self.sharing.map(member, keys)?;
         translations::note_keys(keys);
         self.retag(region, facet, key);
         // Whoever had it open when it was closed for want of a key has it open again.
-        self.recompute_words();
+        self.recompute_words(view);
         Ok(())
     }
 
@@ -263,7 +264,7 @@ impl Kernel {
         let old_member = core::mem::replace(&mut self.facets[facet].member, member);
         let old_pooled = self.facets[facet].pooled.replace(pooled);
         self.retag(region, facet, key);
-        self.recompute_words();
+        self.recompute_words(view);
         self.leave_class(view, old_member);
         self.leave_pooled(old_pooled);
         Ok(())
@@ -417,7 +418,7 @@ impl Kernel {
         if let Some(key) = change.new_key {
             self.retag(region, facet, key);
         }
-        self.recompute_words();
+        self.recompute_words(view);
         if let Some(key) = change.freed {
             self.release_key(view, key);
         }
@@ -440,7 +441,7 @@ impl Kernel {
         let address = self.regions[region].address;
         log::warn!(target: "pks", "region at {address:#x} is closed: its holders changed and no key is free for it");
         self.retag(region, facet, Pkey::KERNEL);
-        self.recompute_words();
+        self.recompute_words(self.facets[facet].view);
         if let Err(error) = self.move_to_class_of(facet, owner, rights) {
             // Not even room for the books: nobody holds it in them, so nobody can open it.
             log::error!(target: "pks", "region at {address:#x} stays closed: {error}");

@@ -26,6 +26,8 @@ pub(crate) struct Region {
     next: Option<Ref<Region>>,
     /// What the views show of it whose domains hold it: the first of a list.
     facets: Option<Ref<Facet>>,
+    /// How many domains have it open for all of their threads.
+    pub(crate) opened_for_all: u32,
     /// Capabilities that name it.
     pub(crate) refs: u32,
 }
@@ -59,7 +61,16 @@ impl Kernel {
         }
         let (previous, address) = self.find_room(pages).ok_or(Error::LimitReached)?;
         let paid = self.charge_lasting(payer, pages * PAGE)?;
-        let books = Region { address, pages, payer: paid, previous: None, next: None, facets: None, refs: 1 };
+        let books = Region {
+            address,
+            pages,
+            payer: paid,
+            previous: None,
+            next: None,
+            facets: None,
+            opened_for_all: 0,
+            refs: 1,
+        };
         let region = self.regions.insert(books).inspect_err(|_| self.refund_lasting(paid, pages * PAGE))?;
         self.link_region(region, previous);
         let owner = Owner(payer.number());

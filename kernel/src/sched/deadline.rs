@@ -1,5 +1,6 @@
 //! Deadlines of threads.
 
+use super::queue::TIMERS;
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::{State, Thread};
@@ -9,36 +10,22 @@ impl Kernel {
     /// Puts a thread into the timer list, in order, or takes it out.
     pub(super) fn set_deadline(&mut self, thread: Ref<Thread>, deadline: u64) {
         if self.threads[thread].deadline != 0 {
-            let links = core::mem::take(&mut self.threads[thread].timer);
-            match links.previous {
-                Some(at) => self.threads[at].timer.next = links.next,
-                None => self.timers = links.next,
-            }
-            if let Some(at) = links.next {
-                self.threads[at].timer.previous = links.previous;
-            }
+            self.timers.remove(&mut self.threads, TIMERS, thread);
         }
         self.threads[thread].deadline = deadline;
         if deadline == 0 {
             return;
         }
-        let (mut previous, mut next) = (None, self.timers);
-        while let Some(at) = next.filter(|&at| self.threads[at].deadline <= deadline) {
-            (previous, next) = (Some(at), self.threads[at].timer.next);
+        let mut behind = self.timers.tail;
+        while let Some(at) = behind.filter(|&at| self.threads[at].deadline > deadline) {
+            behind = self.threads[at].timer.previous;
         }
-        (self.threads[thread].timer.previous, self.threads[thread].timer.next) = (previous, next);
-        match previous {
-            Some(at) => self.threads[at].timer.next = Some(thread),
-            None => self.timers = Some(thread),
-        }
-        if let Some(at) = next {
-            self.threads[at].timer.previous = Some(thread);
-        }
+        self.timers.insert_behind(&mut self.threads, TIMERS, thread, behind);
     }
 
     /// Wakes whoever's deadline has passed.
     pub(crate) fn expire_deadlines(&mut self, now: u64) {
-        while let Some(thread) = self.timers.filter(|&thread| self.threads[thread].deadline <= now) {
+        while let Some(thread) = self.timers.head.filter(|&thread| self.threads[thread].deadline <= now) {
             let slept = self.threads[thread].state == State::Sleeping;
             self.wake(thread, if slept { Ok([0; 8]) } else { Err(Error::TimedOut) });
         }

@@ -147,7 +147,7 @@ impl Kernel {
             until = until.min(self.cpu(cpu).slice_end).min(now.saturating_add(self.allowance(next)));
         }
         // Every CPU watches the first deadline and the first budget: whichever comes first sees to it.
-        if let Some(first) = self.timers {
+        if let Some(first) = self.timers.head {
             until = until.min(self.threads[first].deadline);
         }
         if let Some(due) = self.next_budget_due() {

@@ -1,23 +1,23 @@
 //! Queues of threads, and the run queues of a CPU.
 
 use super::Level;
+use crate::list::{Chain, List};
 use crate::object::{Objects, Ref};
-use crate::thread::{Links, Queue, Thread};
-
-/// Through which of its links a thread is in a queue.
-pub(super) type Chain = fn(&mut Thread) -> &mut Links;
+use crate::thread::Thread;
 
 /// Run queues, waiting: a thread is in one of those at most.
-pub(super) const MAIN: Chain = |thread| &mut thread.links;
+pub(super) const MAIN: Chain<Thread> = |thread| &mut thread.links;
 /// The threads of a domain that its budget holds back.
-pub(super) const HELD_BACK: Chain = |thread| &mut thread.held_back_links;
+pub(super) const HELD_BACK: Chain<Thread> = |thread| &mut thread.held_back_links;
+/// The threads that have a deadline.
+pub(super) const TIMERS: Chain<Thread> = |thread| &mut thread.timer;
 
 const WORDS: usize = Level::COUNT.div_ceil(64);
 
 /// The threads that are ready for a CPU.
 #[derive(Debug)]
 pub(super) struct RunQueues {
-    queues: [Queue; Level::COUNT],
+    queues: [List<Thread>; Level::COUNT],
     /// Which queues have threads.
     occupied: [u64; WORDS],
 }
@@ -25,7 +25,7 @@ pub(super) struct RunQueues {
 impl RunQueues {
     /// None.
     pub(super) const fn new() -> Self {
-        RunQueues { queues: [Queue::EMPTY; Level::COUNT], occupied: [0; WORDS] }
+        RunQueues { queues: [List::EMPTY; Level::COUNT], occupied: [0; WORDS] }
     }
 
     /// The most urgent level that has a thread.
@@ -57,14 +57,14 @@ impl RunQueues {
             QueueEnd::Front => None,
             QueueEnd::Back => queue.tail,
         };
-        insert_behind(threads, queue, MAIN, thread, behind);
+        queue.insert_behind(threads, MAIN, thread, behind);
         self.occupied[level.index() / 64] |= 1 << (level.index() % 64);
     }
 
     /// Takes a thread out of the queue of a level.
     pub(super) fn pull(&mut self, threads: &mut Objects<Thread>, thread: Ref<Thread>, level: Level) {
         let queue = &mut self.queues[level.index()];
-        dequeue(threads, queue, MAIN, thread);
+        queue.remove(threads, MAIN, thread);
         if queue.head.is_none() {
             self.occupied[level.index() / 64] &= !(1 << (level.index() % 64));
         }
@@ -78,36 +78,4 @@ pub(super) enum QueueEnd {
     Front,
     /// It is its turn after all the others.
     Back,
-}
-
-/// Puts a thread into a queue behind another, or at the head.
-pub(super) fn insert_behind(
-    threads: &mut Objects<Thread>,
-    queue: &mut Queue,
-    chain: Chain,
-    thread: Ref<Thread>,
-    behind: Option<Ref<Thread>>,
-) {
-    let next = match behind {
-        Some(at) => chain(&mut threads[at]).next.replace(thread),
-        None => queue.head.replace(thread),
-    };
-    *chain(&mut threads[thread]) = Links { next, previous: behind };
-    match next {
-        Some(at) => chain(&mut threads[at]).previous = Some(thread),
-        None => queue.tail = Some(thread),
-    }
-}
-
-/// Takes a thread out of the queue that it is in.
-pub(super) fn dequeue(threads: &mut Objects<Thread>, queue: &mut Queue, chain: Chain, thread: Ref<Thread>) {
-    let links = core::mem::take(chain(&mut threads[thread]));
-    match links.previous {
-        Some(at) => chain(&mut threads[at]).next = links.next,
-        None => queue.head = links.next,
-    }
-    match links.next {
-        Some(at) => chain(&mut threads[at]).previous = links.previous,
-        None => queue.tail = links.previous,
-    }
 }

@@ -1,11 +1,12 @@
 //! Domains whose budget is used up: when they get the next one, and which of their threads wait for it.
 
 use super::Level;
-use super::queue::{HELD_BACK, dequeue, insert_behind};
+use super::queue::HELD_BACK;
 use crate::domain::Domain;
+use crate::list::List;
 use crate::object::Ref;
 use crate::state::Kernel;
-use crate::thread::{Queue, State, Thread};
+use crate::thread::{State, Thread};
 
 /// What a domain waits for whose budget is used up.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(crate) struct Renewal {
     /// The one after it in the list of those that wait, which is sorted.
     next: Option<Ref<Domain>>,
     /// Its threads in the background that are ready, or wait for a call to be accepted.
-    held_back: Queue,
+    held_back: List<Thread>,
 }
 
 impl Kernel {
@@ -72,8 +73,7 @@ impl Kernel {
         if !books.account.is_depleted() {
             return;
         }
-        let tail = books.renewal.held_back.tail;
-        insert_behind(&mut self.threads, &mut books.renewal.held_back, HELD_BACK, thread, tail);
+        books.renewal.held_back.push(&mut self.threads, HELD_BACK, thread);
         self.threads[thread].held_back = true;
     }
 
@@ -82,7 +82,7 @@ impl Kernel {
         let books = &mut self.threads[thread];
         if core::mem::take(&mut books.held_back) {
             let home = books.home.domain;
-            dequeue(&mut self.threads, &mut self.domains[home].renewal.held_back, HELD_BACK, thread);
+            self.domains[home].renewal.held_back.remove(&mut self.threads, HELD_BACK, thread);
         }
     }
 

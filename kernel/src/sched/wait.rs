@@ -1,10 +1,11 @@
 //! What threads wait in: they are put there, taken out, woken with an outcome.
 
-use super::queue::{MAIN, dequeue, insert_behind};
+use super::queue::MAIN;
 use crate::arch::clock;
+use crate::list::List;
 use crate::object::Ref;
 use crate::state::Kernel;
-use crate::thread::{Queue, State, Thread};
+use crate::thread::{State, Thread};
 use libpks::abi::Error;
 use libpks::abi::message::Info;
 
@@ -27,17 +28,17 @@ impl Kernel {
             }
             State::Waiting(at) => {
                 if let Some(notification) = self.notifications.get_mut(at) {
-                    dequeue(&mut self.threads, &mut notification.waiters, MAIN, thread);
+                    notification.waiters.remove(&mut self.threads, MAIN, thread);
                 }
             }
             State::Calling(at) => {
                 if let Some(endpoint) = self.endpoints.get_mut(at) {
-                    dequeue(&mut self.threads, &mut endpoint.callers, MAIN, thread);
+                    endpoint.callers.remove(&mut self.threads, MAIN, thread);
                 }
             }
             State::Joining(at) => {
                 if let Some(mut joiners) = self.threads.get(at).map(|joined| joined.joiners) {
-                    dequeue(&mut self.threads, &mut joiners, MAIN, thread);
+                    joiners.remove(&mut self.threads, MAIN, thread);
                     self.threads[at].joiners = joiners;
                 }
             }
@@ -89,14 +90,14 @@ impl Kernel {
     }
 
     /// Puts a thread into a queue, behind those that are as urgent.
-    fn enqueue(&mut self, queue: &mut Queue, thread: Ref<Thread>) {
+    fn enqueue(&mut self, queue: &mut List<Thread>, thread: Ref<Thread>) {
         let level = self.level(thread);
         self.threads[thread].queued = level;
         let mut behind = queue.tail;
         while let Some(at) = behind.filter(|&at| self.level(at) < level) {
             behind = self.threads[at].links.previous;
         }
-        insert_behind(&mut self.threads, queue, MAIN, thread, behind);
+        queue.insert_behind(&mut self.threads, MAIN, thread, behind);
     }
 
     /// Ends the waiting of a thread with an outcome.
