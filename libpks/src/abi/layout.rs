@@ -11,7 +11,7 @@ pub const SLOTS_BASE: u64 = 0xffff_c000_0000_0000;
 /// Bytes of a domain's slot, and its alignment.
 pub const SLOT_BYTES: u64 = 1 << 30;
 /// How many slots the reserved top-level entries can hold.
-pub const SLOT_COUNT: u64 = 4096;
+pub const SLOT_COUNT: u64 = 8192;
 
 /// Where the server's image begins in its slot. The pages below it are never mapped.
 pub const IMAGE_OFFSET: u64 = 0x20_0000;

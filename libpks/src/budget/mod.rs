@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 const LEAST_NS: u64 = 1_000_000;
 /// The shortest and the longest period, in nanoseconds.
 const LEAST_PERIOD_NS: u64 = 10_000_000;
-const LONGEST_PERIOD_NS: u64 = 10_000_000_000;
+const LONGEST_PERIOD_NS: u64 = 60_000_000_000;
 
 /// Nanoseconds of CPU time in each period.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Budget {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BudgetError {
     /// The period is too short or too long.
-    #[error("a period is 10 ms to 10 s long")]
+    #[error("a period is 10 ms to 60 s long")]
     Period,
     /// The time is too short, or longer than the period.
     #[error("a budget is at least 1 ms, and no more than its period")]
