@@ -94,6 +94,16 @@ rows! {
     domain_create, 100, "a domain made from an image";
     domain_start, 100, "its start, until its first call arrives";
     domain_stop, 100, "its end, all that it had taken back";
+    call_among_16, 1000, "a call as in `call_mediated`, while 16 other domains live";
+    across_among_16, 1000, "a call as in `call_across`, while 16 other domains live";
+    domain_among_16, 100, "a domain made and started, until it serves, while 16 others live";
+    call_among_256, 1000, "a call as in `call_mediated`, while 256 other domains live";
+    across_among_256, 1000, "a call as in `call_across`, while 256 other domains live";
+    domain_among_256, 100, "a domain made and started, until it serves, while 256 others live";
+    call_among_4096, 1000, "a call as in `call_mediated`, while 4,096 other domains live";
+    across_among_4096, 1000, "a call as in `call_across`, while 4,096 other domains live";
+    domain_among_4096, 100, "a domain made and started, until it serves, while 4,096 others live";
+    call_each_of_4096, 4096, "a call as in `call_words` to each of 4,096 domains in turn, nearly all in other views";
 }
 
 #[cfg(test)]

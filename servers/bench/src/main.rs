@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod crowd;
 mod peer;
 mod rows;
 mod table;
@@ -30,10 +31,18 @@ fn main(env: Env) -> Result<(), EnvError> {
     match env.arg("role") {
         Some("peer") => return peer::serve(&env),
         Some("caller") => return peer::announce(&env),
+        Some("member") => return crowd::serve(&env),
         _ => {}
     }
-    let power: Power = env.capability("power")?;
     let tools = rows::Tools::new(&env)?;
+    if env.arg("role") == Some("crowd") {
+        match crowd::exercise(&tools, env.capability("inspect")?) {
+            Ok(()) => info!("crowd: that was all"),
+            Err(words) => error!("crowd: failed: {words}"),
+        }
+        return Ok(());
+    }
+    let power: Power = env.capability("power")?;
     // Less urgent than those who are to be woken by it.
     let body = move || -> Result<(), Error> { table::run(&tools) };
     let outcome =

@@ -21,6 +21,7 @@ pub(crate) fn run(tools: &Tools) -> Result<(), Error> {
     rows::switching::run(tools, &mut table)?;
     rows::capabilities::run(&mut table)?;
     rows::objects::run(tools, &mut table)?;
+    rows::crowd::run(tools, &mut table)?;
     measure::done();
     if table.next == ROWS.len() { Ok(()) } else { Err(Error::NotFound) }
 }

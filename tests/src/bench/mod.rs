@@ -26,6 +26,8 @@ pub use table::{json, table};
 const MANIFEST: &str = "boot/bench.toml";
 /// What was last accepted.
 const ACCEPTED: &str = "tests/bench/accepted.toml";
+/// What the guest has: room for thousands of domains.
+const MEMORY_MIB: u64 = 3072;
 /// The time that the guest may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -58,6 +60,7 @@ fn execute(workspace: &Workspace, traced: Option<usize>) -> Result<(System, Stri
     let option = format!("file={},out={}{trace}", plugin.display(), samples.display());
     // Time is instructions, and does not wait for the host's.
     let machine = Machine::new(Loader::Direct)
+        .memory_mib(MEMORY_MIB)
         .icount(Icount { shift: 0, sleep: false })
         .serial1(Serial::File(console.clone()))
         .extra(["-plugin", &option]);

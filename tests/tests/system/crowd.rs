@@ -1,4 +1,5 @@
-//! Which servers are in one view, where there is not room for all of them: those that call each other.
+//! More domains than one view has room for: which servers are in one, namely those that call each other; and thousands of
+//! domains, all of which answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,14 +19,51 @@ use crate::scenarios::{self, live_domains};
 const ROOM: usize = 3;
 /// What it may take until the last server runs.
 const STARTS: Duration = Duration::from_secs(60);
+/// What the rest of a line may take.
+const SOON: Duration = Duration::from_secs(10);
 
-pub(crate) fn plans(lab: &Arc<Lab>) -> Vec<Plan> {
+/// Who fills the machine with domains.
+const CROWD: &str = "boot/crowd.toml";
+/// So many are to find room in 256 MiB, and in 8 GiB.
+const HUNDREDS: u32 = 300;
+const THOUSANDS: u32 = 4096;
+/// What it may take until all have answered and ended, twice.
+const HUNDREDS_TIME: Duration = Duration::from_secs(180);
+const THOUSANDS_TIME: Duration = Duration::from_secs(1500);
+
+pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
+    let hundreds = crowd(lab, 2, 256, HUNDREDS, HUNDREDS_TIME);
+    let thousands = full.then(|| crowd(lab, 4, 8192, THOUSANDS, THOUSANDS_TIME));
+    [servers(lab), hundreds].into_iter().chain(thousands).collect()
+}
+
+/// As many domains as there is memory for.
+fn crowd(lab: &Arc<Lab>, cpus: u32, memory_mib: u64, least: u32, limit: Duration) -> Plan {
+    let exercise = Exercise::new("all_domains_answer", move |running: &mut Running| {
+        running.console.expect("crowd: ", limit)?;
+        let said = running.console.expect("\n", SOON)?;
+        let count = said.split(' ').next().and_then(|word| word.parse::<u32>().ok());
+        check(count >= Some(least), || format!("not {least} domains, but: {said}"))
+    });
+    let machine = Machine::new(Loader::Direct).cpus(cpus).memory_mib(memory_mib);
+    let mut plan = Plan::new(
+        format!("crowd_cpus{cpus}_mem{memory_mib}M"),
+        lab.boots_manifest(CROWD, machine),
+        Ending::Killed,
+        vec![exercise],
+    );
+    (plan.weight, plan.ready_limit) = (cpus as usize, None);
+    plan
+}
+
+/// The servers of the test system, with a view for each three of them.
+fn servers(lab: &Arc<Lab>) -> Plan {
     let exercises = vec![
         Exercise::new("who_calls_whom_is_in_one_view", who_calls_whom),
         scenarios::audit_at_the_end(Isolation::Pks),
     ];
     let machine = Machine::new(Loader::Direct).cmdline(format!("views={ROOM}"));
-    vec![Plan::new("views_of_3", lab.boots(machine), Ending::Closing, exercises)]
+    Plan::new("views_of_3", lab.boots(machine), Ending::Closing, exercises)
 }
 
 /// Any two servers are in one view exactly if the manifest's calls put them there.

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let (rows, left_out) = machines::plans(&lab, part);
     let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
     plans.extend(dialogues::plans(&lab));
-    plans.extend(crowd::plans(&lab));
+    plans.extend(crowd::plans(&lab, matches!(part, Part::Full)));
     plans.extend(hostile::plans(&lab, matches!(part, Part::Full)));
     plans.extend(endurance::plans(&lab, matches!(part, Part::Full)));
     plans.extend(supervision::plans(&lab, matches!(part, Part::Full)));

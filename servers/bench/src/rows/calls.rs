@@ -11,7 +11,7 @@ use super::{Tools, any};
 use crate::peer::{Messages, Reply, Request};
 use crate::table::Table;
 
-const WORDS: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+pub(super) const WORDS: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
 pub(crate) fn run(tools: &Tools, table: &mut Table) -> Result<(), Error> {
     let peer = tools.peer(Placement::Here)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod capabilities;
+pub(crate) mod crowd;
 pub(crate) mod memory;
 pub(crate) mod objects;
 pub(crate) mod rings;
@@ -9,6 +10,7 @@ pub(crate) mod signals;
 pub(crate) mod switching;
 
 use alloc::boxed::Box;
+use alloc::format;
 
 use libpks::abi::name;
 use libpks::abi::start::{NamedCap, StartInfo};
@@ -23,6 +25,8 @@ use crate::STACK;
 use crate::peer::{ENDPOINTS, HERE};
 
 const PEER_BYTES: u64 = 2 << 20;
+/// What a domain has that there may be thousands of.
+const SMALL_BYTES: u64 = 512 << 10;
 
 /// What the rows need.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +42,7 @@ impl Tools {
     pub(crate) fn new(env: &Env) -> Result<Self, EnvError> {
         Ok(Self {
             quota: env.capability("quota")?,
-            image: env.capability("module:bench")?,
+            image: env.capability(&format!("module:{}", env.name()))?,
             keys: env.capability("key-pool")?,
             priority: env.priority(),
         })
@@ -46,13 +50,29 @@ impl Tools {
 
     /// Makes a domain from this image, less urgent than this one.
     fn domain(&self, placement: Placement) -> Result<Owned<Domain>, Error> {
+        self.create("peer", PEER_BYTES, Budget::DEFAULT, placement)
+    }
+
+    /// Makes a domain from this image that there may be thousands of.
+    pub(crate) fn small(&self, name: &'static str, placement: Placement) -> Result<Owned<Domain>, Error> {
+        let budget = Budget::new(1_000_000, 60_000_000_000).map_err(|_| Error::InvalidArgument)?;
+        self.create(name, SMALL_BYTES, budget, placement)
+    }
+
+    fn create(
+        &self,
+        name: &'static str,
+        quota_bytes: u64,
+        budget: Budget,
+        placement: Placement,
+    ) -> Result<Owned<Domain>, Error> {
         Domain::create(&Plan {
-            name: "peer",
+            name,
             image: self.image,
             quota: self.quota,
-            quota_bytes: PEER_BYTES,
+            quota_bytes,
             priority: self.priority.saturating_sub(1),
-            budget: Budget::DEFAULT,
+            budget,
             overrun_ns: OVERRUN_DEFAULT_NS,
             placement,
         })
@@ -68,25 +88,38 @@ impl Tools {
         Ok(info)
     }
 
-    /// Starts the peer.
-    fn peer(&self, placement: Placement) -> Result<Peer, Error> {
-        let domain = self.domain(placement)?;
-        let here = Notification::create()?;
-        let mut info = Self::start_info(*domain, "role=peer", *here)?;
-        let endpoints = [Endpoint::create()?, Endpoint::create()?, Endpoint::create()?];
-        for (endpoint, called) in endpoints.iter().zip(ENDPOINTS) {
-            let handle = domain.grant(**endpoint, CapRights::SERVE, 0)?.raw();
+    /// Starts a domain that serves endpoints by these names, and waits until it says that it is there.
+    pub(crate) fn start(
+        &self,
+        domain: Owned<Domain>,
+        role: &str,
+        serves: &[(&str, Endpoint)],
+        here: Notification,
+        stack: u64,
+    ) -> Result<Owned<Domain>, Error> {
+        let mut info = Self::start_info(*domain, role, here)?;
+        for &(called, endpoint) in serves {
+            let handle = domain.grant(endpoint, CapRights::SERVE, 0)?.raw();
             info.caps.push(NamedCap { name: name(called), handle }).map_err(|_| Error::TooLarge)?;
         }
-        domain.start(STACK, &info)?;
+        domain.start(stack, &info)?;
         here.wait(None)?;
-        Ok(Peer { _domain: domain, endpoints })
+        Ok(domain)
+    }
+
+    /// Starts the peer.
+    fn peer(&self, placement: Placement) -> Result<Peer, Error> {
+        let here = Notification::create()?;
+        let endpoints = [Endpoint::create()?, Endpoint::create()?, Endpoint::create()?];
+        let serves: [_; 3] = core::array::from_fn(|n| (ENDPOINTS[n], *endpoints[n]));
+        let domain = self.start(self.domain(placement)?, "role=peer", &serves, *here, STACK)?;
+        Ok(Peer { domain, endpoints })
     }
 }
 
 /// The other domain, which ends with this.
 struct Peer {
-    _domain: Owned<Domain>,
+    domain: Owned<Domain>,
     endpoints: [Owned<Endpoint>; 3],
 }
 

@@ -3,7 +3,7 @@
 use libpks::proto::bench::Place;
 use libpks::rt::domain::Placement;
 use libpks::rt::thread::spawn;
-use libpks::rt::{Domain, Error, Notification, Owned, Region, measure};
+use libpks::rt::{Error, Notification, Region, measure};
 
 use super::Tools;
 use crate::STACK;
@@ -24,11 +24,8 @@ pub(crate) fn run(tools: &Tools, table: &mut Table) -> Result<(), Error> {
         outcome.map(|_| Some(ticks))
     })?;
     table.row(Place::domain_stop, || {
-        let domain: Owned<Domain> = tools.domain(Placement::Here)?;
-        let info = Tools::start_info(*domain, "role=peer", *here)?;
-        // Without its endpoints it ends by itself, or it is stopped before.
-        domain.start(STACK, &info)?;
-        let (outcome, ticks) = measure::around(|| domain.stop());
+        let peer = tools.peer(Placement::Here)?;
+        let (outcome, ticks) = measure::around(|| peer.domain.stop());
         outcome.map(|()| Some(ticks))
     })
 }
