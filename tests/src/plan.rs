@@ -9,6 +9,15 @@ use crate::console::Console;
 use crate::failure::Failure;
 use crate::link::Link;
 
+/// Chooses everything that there is when it is set to 1.
+const FULL: &str = "PORTCULLIS_FULL";
+
+/// Whether time does not matter: all configurations, every instruction on every way.
+#[must_use]
+pub fn is_full() -> bool {
+    std::env::var_os(FULL).is_some_and(|set| set == "1")
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {

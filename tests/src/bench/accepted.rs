@@ -94,12 +94,7 @@ impl Accepted {
                 ("locked instructions", row.locked, row.locked, counts.locked),
             ];
             worse.extend(all.into_iter().filter(|(_, _, most, counted)| counted > most).map(
-                |(what, accepted, _, counted)| Worse {
-                    name: counts.name.to_owned(),
-                    what,
-                    accepted,
-                    counted,
-                },
+                |(what, accepted, _, counted)| Worse { name: counts.name.clone(), what, accepted, counted },
             ));
         }
         Ok(worse)
@@ -113,7 +108,7 @@ impl Accepted {
         ensure!(!because.trim().is_empty(), "a reason is missing");
         let row = |counts: &Counts| {
             let new = Row {
-                name: counts.name.to_owned(),
+                name: counts.name.clone(),
                 instructions: counts.instructions.median,
                 pkrs_writes: counts.pkrs_writes,
                 cr3_loads: counts.cr3_loads,
@@ -137,7 +132,7 @@ mod tests {
 
     fn counts(instructions: u64, pkrs_writes: u64) -> Counts {
         Counts {
-            name: "call",
+            name: "call".into(),
             rounds: 1,
             instructions: Spread { min: 0, median: instructions, max: 0 },
             pkrs_writes,

@@ -26,8 +26,8 @@ impl Spread {
 /// A row's counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// The row.
-    pub name: &'static str,
+    /// The row, with what checks the keys at its end if that is not PKS.
+    pub name: String,
     /// How many samples there are.
     pub rounds: usize,
     /// Instructions.
@@ -48,11 +48,11 @@ pub(super) const STEP: &str = "at ";
 /// Numbers of a sample: instructions, and what [`Counts`] has of them.
 type Sample = [u64; 5];
 
-/// Reads what the plugin wrote.
+/// Reads what the plugin wrote. The rows' names end with `suffix`.
 ///
 /// # Errors
 /// When it is cut, malformed, or a row has too few samples.
-pub(super) fn read(text: &str) -> Result<Vec<Counts>> {
+pub(super) fn read(text: &str, suffix: &str) -> Result<Vec<Counts>> {
     let body = text.strip_suffix("done\n").context("the guest did not come to its last row")?;
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); ROWS.len()];
     for line in body.lines().filter(|line| !line.starts_with(STEP)) {
@@ -73,7 +73,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Counts>> {
             let [instructions, pkrs, cr3, locked, lines] = [0, 1, 2, 3, 4].map(spread);
             let none = || format!("{}: no samples", row.name);
             Ok(Counts {
-                name: row.name,
+                name: format!("{}{suffix}", row.name),
                 rounds: counted.len(),
                 instructions: instructions.with_context(none)?,
                 pkrs_writes: pkrs.with_context(none)?.median,
@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn rows_are_read() {
-        let rows = read(&written()).expect("reads");
+        let rows = read(&written(), "_pku").expect("reads");
+        assert_eq!(rows[0].name, format!("{}_pku", ROWS[0].name));
         assert_eq!(rows.len(), ROWS.len());
         assert_eq!(rows[2].instructions, Spread { min: 3, median: 3, max: 13 });
         assert_eq!((rows[2].pkrs_writes, rows[2].cache_lines), (4, 6));
@@ -113,9 +114,9 @@ mod tests {
     #[test]
     fn what_is_cut_or_malformed_is_refused() {
         let good = written();
-        assert!(read(good.strip_suffix("done\n").expect("it ends so")).is_err());
-        assert!(read(&good.replacen("0 1 4 0 1 6\n", "", 1)).is_err(), "a sample is missing");
-        assert!(read(&good.replacen("0 1 4 0 1 6\n", "0 1 4 0 1\n", 1)).is_err(), "a number is missing");
-        assert!(read(&good.replacen("0 1 4 0 1 6\n", "999 1 4 0 1 6\n", 1)).is_err(), "no such row");
+        assert!(read(good.strip_suffix("done\n").expect("it ends so"), "").is_err());
+        assert!(read(&good.replacen("0 1 4 0 1 6\n", "", 1), "").is_err(), "a sample is missing");
+        assert!(read(&good.replacen("0 1 4 0 1 6\n", "0 1 4 0 1\n", 1), "").is_err(), "a number is missing");
+        assert!(read(&good.replacen("0 1 4 0 1 6\n", "999 1 4 0 1 6\n", 1), "").is_err(), "no such row");
     }
 }

@@ -31,13 +31,40 @@ const MEMORY_MIB: u64 = 3072;
 /// The time that the guest may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// What checks the keys of the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keys {
+    /// Keys for supervisor pages.
+    Pks,
+    /// Keys for user pages, in ring 0.
+    Pku,
+}
+
+impl Keys {
+    /// The CPU that QEMU is to be.
+    const fn cpu(self) -> &'static str {
+        match self {
+            Self::Pks => "max",
+            Self::Pku => "max,-pks",
+        }
+    }
+
+    /// What the names of the rows end with.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Pks => "",
+            Self::Pku => "_pku",
+        }
+    }
+}
+
 /// Runs the bench: the counts of each row, in order.
 ///
 /// # Errors
 /// When something does not build or boot, or the guest does not come to its last row.
-pub fn run(workspace: &Workspace) -> Result<Vec<Counts>> {
-    let (_, text) = execute(workspace, None)?;
-    counts::read(&text)
+pub fn run(workspace: &Workspace, keys: Keys) -> Result<Vec<Counts>> {
+    let (_, text) = execute(workspace, keys, None)?;
+    counts::read(&text, keys.suffix())
 }
 
 /// Where the instructions of one round of a row are: functions, with how often and how many.
@@ -46,12 +73,12 @@ pub fn run(workspace: &Workspace) -> Result<Vec<Counts>> {
 /// As [`run`], and when no row has that name.
 pub fn trace(workspace: &Workspace, row: &str) -> Result<String> {
     let place = ROWS.iter().position(|known| known.name == row).with_context(|| format!("no row {row:?}"))?;
-    let (system, text) = execute(workspace, Some(place))?;
+    let (system, text) = execute(workspace, Keys::Pks, Some(place))?;
     trace::table(&system, &text)
 }
 
 /// Boots, and gives what the plugin wrote.
-fn execute(workspace: &Workspace, traced: Option<usize>) -> Result<(System, String)> {
+fn execute(workspace: &Workspace, keys: Keys, traced: Option<usize>) -> Result<(System, String)> {
     let plugin = plugin(workspace)?;
     let system = System::build(workspace, &workspace.root().join(MANIFEST)).context(MANIFEST)?;
     let dir = tempfile::Builder::new().prefix("portcullis-bench-").tempdir()?;
@@ -60,6 +87,7 @@ fn execute(workspace: &Workspace, traced: Option<usize>) -> Result<(System, Stri
     let option = format!("file={},out={}{trace}", plugin.display(), samples.display());
     // Time is instructions, and does not wait for the host's.
     let machine = Machine::new(Loader::Direct)
+        .cpu(keys.cpu())
         .memory_mib(MEMORY_MIB)
         .icount(Icount { shift: 0, sleep: false })
         .serial1(Serial::File(console.clone()))

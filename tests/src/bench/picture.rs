@@ -47,9 +47,9 @@ fn draw(rows: &[Counts], accepted: &Accepted, file: &Path) -> Result<(), Box<dyn
     for (n, row) in (0..).zip(rows) {
         let (top, count) = (pixels(HEAD + n * ROW), row.instructions.median);
         let (upper, lower) = (top + 4, top + pixels(ROW) - 4);
-        root.draw(&Text::new(row.name, (10, top + 4), words(13)))?;
+        root.draw(&Text::new(row.name.clone(), (10, top + 4), words(13)))?;
         root.draw(&Rectangle::new([(scale.at(1), upper), (scale.at(count), lower)], BAR.filled()))?;
-        if let Some(before) = accepted.instructions(row.name) {
+        if let Some(before) = accepted.instructions(&row.name) {
             let x = scale.at(before);
             root.draw(&Rectangle::new([(x - 1, top + 1), (x + 1, lower + 3)], MARK.filled()))?;
         }

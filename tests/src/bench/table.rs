@@ -12,7 +12,7 @@ use super::Counts;
 #[must_use]
 pub fn table(rows: &[Counts]) -> String {
     let mut text = format!(
-        "{:14} {:>10} {:>10} {:>10} {:>5} {:>4} {:>6} {:>5}\n",
+        "{:21} {:>10} {:>10} {:>10} {:>5} {:>4} {:>6} {:>5}\n",
         "row", "min", "median", "max", "PKRS", "CR3", "locked", "lines"
     );
     for row in rows {
@@ -20,7 +20,7 @@ pub fn table(rows: &[Counts]) -> String {
         // A String takes all that is written.
         let _ = writeln!(
             text,
-            "{name:14} {:>10} {:>10} {:>10} {pkrs_writes:>5} {cr3_loads:>4} {locked:>6} {cache_lines:>5}",
+            "{name:21} {:>10} {:>10} {:>10} {pkrs_writes:>5} {cr3_loads:>4} {locked:>6} {cache_lines:>5}",
             instructions.min, instructions.median, instructions.max
         );
     }

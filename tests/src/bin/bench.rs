@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use image::workspace::Workspace;
-use tests::bench::{self, Accepted};
+use tests::bench::{self, Accepted, Keys};
 
 fn main() -> ExitCode {
     match run() {
@@ -34,10 +34,11 @@ fn run() -> Result<bool> {
         print!("{}", bench::trace(&workspace, &row)?);
         return Ok(true);
     }
-    let rows = bench::run(&workspace)?;
-    print!("{}", bench::table(&rows));
+    let rows = bench::run(&workspace, Keys::Pks)?;
+    let all = [rows.clone(), bench::run(&workspace, Keys::Pku)?].concat();
+    print!("{}", bench::table(&all));
     let file = workspace.target().join("bench.json");
-    std::fs::write(&file, bench::json(&rows)?)?;
+    std::fs::write(&file, bench::json(&all)?)?;
     println!("bench: {}", file.display());
     let before = match &because {
         Some(_) => bench::accepted(&workspace).unwrap_or_else(|_| Accepted::default()),
@@ -48,14 +49,14 @@ fn run() -> Result<bool> {
     println!("bench: {}", picture.display());
     if let Some(because) = because {
         std::fs::copy(&picture, bench::picture_file(&workspace))?;
-        let accepted = before.accept(&rows, &because)?;
+        let accepted = before.accept(&all, &because)?;
         accepted.write(&bench::accepted_file(&workspace))?;
         let costs = bench::readme::table(&accepted)?;
         tests::page::renew(&workspace.root().join("README.md"), bench::readme::BEGIN, &costs)?;
         println!("bench: accepted");
         return Ok(true);
     }
-    let worse = before.worse(&rows)?;
+    let worse = before.worse(&all)?;
     for one in &worse {
         println!("WORSE {one}");
     }

@@ -8,9 +8,8 @@ use iced_x86::Mnemonic;
 use libpks::abi::layout::GATE_SYSCALL;
 use tests::console::Console;
 use tests::guest::SOON;
-use tests::plan::End as MachineEnd;
+use tests::plan::{End as MachineEnd, is_full};
 
-use crate::nmi::is_full;
 use crate::retry::{Elsewhere, again};
 use crate::stand::{INTERRUPTS, Stand};
 use crate::ways::WAYS;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail, ensure};
 use iced_x86::Mnemonic;
 use tests::guest::SOON;
+use tests::plan::is_full;
 
 use crate::retry::{ATTEMPTS, Elsewhere};
 use crate::stand::{CELL, End, Stand, frame_rip};
@@ -200,9 +201,4 @@ fn one_vector(stand: &mut Stand, vectors: u64, vector: u8, done: &mut Done) -> R
         bail!("INT {vector} does not come to its stub");
     }
     stand.guest.gdb.set_all_registers(&before)
-}
-
-/// Whether time does not matter: every instruction on every way.
-pub(crate) fn is_full() -> bool {
-    std::env::var_os("PORTCULLIS_FULL").is_some_and(|value| value == "1")
 }

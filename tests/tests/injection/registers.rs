@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use iced_x86::Mnemonic;
 use libpks::pkey::Pkrs;
 use tests::guest::SOON;
+use tests::plan::is_full;
 
-use crate::nmi::is_full;
 use crate::stand::{INTERRUPTS, RAX, RCX, RDX, Stand};
 
 /// In words, the register, and what its value becomes.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use iced_x86::Mnemonic;
 use libpks::abi::layout::GATE_SYSCALL;
 use libpks::pkey::{Pkey, Pkrs};
+use tests::plan::is_full;
 
-use crate::nmi::is_full;
 use crate::stand::{CELL, SLOTS, Stand};
 
 /// How often each instruction is jumped to with `PORTCULLIS_FULL=1`, and each byte between two.

@@ -9,7 +9,7 @@ use libpks::abi::name;
 use libpks::proto::pks_test::Verdict;
 use libpks::proto::testlink::{Reply, Request};
 use tests::guest::{PATIENT, boot, close};
-use tests::plan::Running;
+use tests::plan::{Running, is_full};
 
 use crate::track::{OTHER, Position, Race, Track, Where};
 
@@ -95,10 +95,6 @@ fn drive_one(track: &mut Track, race: &Race) -> Result<()> {
     };
     ensure!(enough, "{missed:?} of {} positions were missed", chosen.len());
     Ok(())
-}
-
-fn is_full() -> bool {
-    std::env::var_os("PORTCULLIS_FULL").is_some_and(|value| value == "1")
 }
 
 /// Whether a position there must be met: in the full run many inside of the lock lie on the way of an interrupt.

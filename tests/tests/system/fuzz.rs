@@ -30,7 +30,9 @@ fn plan(lab: &Arc<Lab>, cpus: u32, full: bool) -> Plan {
     let fixed = Exercise::new("fixed_seed", |running| run(running, FIXED, CALLS));
     let more = if full { MANY_CALLS } else { CALLS };
     let fresh = Exercise::new("fresh_seeds", move |running| run(running, stress::first_seed()?, more));
-    let exercises = if full { vec![fixed, fresh] } else { vec![fixed] };
+    // A seed that is wrong fails where it is used.
+    let asked = !matches!(stress::seed_asked_for(), Ok(None));
+    let exercises = if full || asked { vec![fixed, fresh] } else { vec![fixed] };
     let name = format!("fuzz_cpus{cpus}");
     let mut plan = Plan::new(name, lab.boots(machine), Ending::Closing, exercises);
     plan.weight = cpus as usize;

@@ -25,18 +25,15 @@ use lab::Lab;
 use libtest_mimic::{Arguments, Completion, FormatSetting, Trial};
 use tests::board::{Board, Job};
 use tests::mutants::judge::NAMES_VARIABLE;
-use tests::plan::Plan;
+use tests::plan::{Plan, is_full};
 
 use machines::Part;
 use results::{Pending, Results};
 
-/// Chooses the full matrix when it is set to 1.
-const FULL: &str = "PORTCULLIS_FULL";
-
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     let lab = Arc::new(Lab::default());
-    let part = if std::env::var_os(FULL).is_some_and(|set| set == "1") { Part::Full } else { Part::Slice };
+    let part = if is_full() { Part::Full } else { Part::Slice };
     let (rows, left_out) = machines::plans(&lab, part);
     let (configurations, mut plans): (Vec<_>, Vec<Plan>) = rows.into_iter().unzip();
     plans.extend(dialogues::plans(&lab));
