@@ -59,6 +59,8 @@ impl<T> List<T> {
     /// Takes an object out, which is in this list.
     pub(crate) fn remove(&mut self, objects: &mut Objects<T>, chain: Chain<T>, at: Ref<T>) {
         let links = core::mem::replace(chain(&mut objects[at]), Links::NONE);
+        debug_assert!(links.previous.is_some() || self.head == Some(at), "{at:?} is not in this list");
+        debug_assert!(links.next.is_some() || self.tail == Some(at), "{at:?} is not in this list");
         match links.previous {
             Some(previous) => chain(&mut objects[previous]).next = links.next,
             None => self.head = links.next,

@@ -201,7 +201,8 @@ impl Kernel {
         }
         if owns_home {
             self.release_seat(&home);
-            self.threads[thread].home.openings = None;
+            let home_books = &mut self.threads[thread].home;
+            (home_books.openings, home_books.word) = (None, Pkrs::DEFAULT);
             let domain = &mut self.domains[home.domain];
             domain.homes.remove(&mut self.threads, HOME, thread);
             domain.threads -= 1;

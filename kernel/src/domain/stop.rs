@@ -10,6 +10,7 @@ use crate::thread::{Ending, HOME, Thread};
 use libpks::abi::Error;
 use libpks::abi::inspect::DomainState;
 use libpks::cap::{CapRights, ObjectKind, Owner};
+use libpks::pkey::Pkrs;
 
 impl Kernel {
     /// Ends a domain when this event is over: before then its objects may be in use further up on the kernel's stack, and
@@ -195,6 +196,7 @@ impl Kernel {
             home.threads -= 1;
             let books = &mut self.threads[thread];
             (books.orphan, books.owns_home) = (true, false);
+            books.home.word = Pkrs::DEFAULT;
             let openings = books.home.openings.take();
             self.drop_openings(domain, openings);
         }

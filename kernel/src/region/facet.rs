@@ -137,6 +137,8 @@ impl Kernel {
         let next = self.regions[region].facets;
         let facet = self.facets.insert(Facet { view, member, key, pooled, next })?;
         self.regions[region].facets = Some(facet);
+        // Who had it open here before, and lost it for a moment only, has it open again.
+        self.recompute_words(view);
         Ok(())
     }
 

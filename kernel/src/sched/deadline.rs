@@ -16,9 +16,14 @@ impl Kernel {
         if deadline == 0 {
             return;
         }
+        // Who parks for ever stands at the end and is many; who sleeps for a while comes before them.
         let mut behind = self.timers.tail;
-        while let Some(at) = behind.filter(|&at| self.threads[at].deadline > deadline) {
-            behind = self.threads[at].timer.previous;
+        if behind.is_some_and(|last| self.threads[last].deadline > deadline) {
+            let (mut before, mut next) = (None, self.timers.head);
+            while let Some(at) = next.filter(|&at| self.threads[at].deadline <= deadline) {
+                (before, next) = (Some(at), self.threads[at].timer.next);
+            }
+            behind = before;
         }
         self.timers.insert_behind(&mut self.threads, TIMERS, thread, behind);
     }

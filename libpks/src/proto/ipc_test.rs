@@ -162,6 +162,8 @@ scenarios! {
         "docs/memory-and-keys.md";
     "hand_over_without_a_key", true, 6, "a region is handed over while no key is free, from one domain's key to another's",
         "docs/memory-and-keys.md";
+    "refused_hand_over_is_undone", true, 4, "two regions are not handed into a view that has a key for one: what was open of them stays open",
+        "docs/memory-and-keys.md";
     "closed_for_want_of_a_key", true, 7, "rights shrink though no key is free: closed for all, opened again later",
         "docs/memory-and-keys.md";
     "more_domains_than_keys", false, 4, "more domains than there are keys live at one time, and each answers",

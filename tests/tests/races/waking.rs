@@ -93,6 +93,7 @@ impl<'a> Bed<'a> {
     fn way_to_sleep(&mut self) -> Result<Vec<Position>> {
         self.begin()?;
         self.sleeper_comes()?;
+        // Whoever else comes to the CPU has left the kernel by the same instructions as the idle loop would have.
         let (mut way, _) = self.way(OTHER, 0)?;
         self.end()?;
         way.extend([0, 1].map(|at| Position { rip: self.idle + at, place: Where::Outside }));

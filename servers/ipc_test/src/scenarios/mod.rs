@@ -111,6 +111,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "key_reused_after_free_is_clean" => keys::reused,
         "keys_exhausted_typed" => keys::exhausted,
         "hand_over_without_a_key" => keys::handed_over,
+        "refused_hand_over_is_undone" => views::refused_across,
         "closed_for_want_of_a_key" => keys::closed_for_want,
         "more_domains_than_keys" => views::more_than_keys,
         "placed_as_asked" => views::placed,

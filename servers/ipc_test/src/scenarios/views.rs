@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 
 use libpks::abi::fault::FaultKind;
 use libpks::abi::inspect::{DomainInfo, DomainState};
+use libpks::abi::message::{Info, Transfer, TransferMode, WORDS};
 use libpks::proto::pks_test::checks::{Checks, Run};
 use libpks::rt::domain::Placement;
-use libpks::rt::{Capability, Domain, Endpoint, Error, Notification, Offer, Region};
+use libpks::rt::{CapRights, Capability, Domain, Endpoint, Error, Notification, Offer, Region, raw};
 
 use super::races::First;
 use super::refused;
@@ -100,6 +101,46 @@ pub(super) fn placed(tools: &Tools, checks: &Checks) -> Run<Seen> {
     refused(checks, "beside what is no domain", beside_nothing, Error::WrongObject)?;
     checks.same(format_args!("one alone"), alone.ask(&Request::Add([1; 8])).is_ok(), true)?;
     Ok("here, beside, alone, and refused")
+}
+
+pub(super) fn refused_across(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let means = Means { budget: budget(1, 1000)?, ..tools.means() };
+    let helper =
+        |placement| Helper::serving_with(&tools.placed(placement), means, Endpoint::create()?, 1, None);
+    let (receiver, third) = (helper(Placement::Empty)?, helper(Placement::Alone)?);
+    let (region, other) = (Region::create(8, None)?, Region::create(8, None)?);
+    region.open_write()?.write_u64(0, 5)?;
+    // Held elsewhere too, so it has a key of its own here.
+    third.ask_with(&Request::Keep, &[Offer::copy(*region)])?;
+    let beside = tools.placed(Placement::Beside(*receiver.domain));
+    let mut full = Vec::new();
+    let refusal = loop {
+        match beside.make("role=none", &[]) {
+            Ok(unborn) => full.push(unborn),
+            Err(error) => break error,
+        }
+    };
+    checks.same(format_args!("no key is left there"), refusal, Error::KeysExhausted)?;
+    full.pop();
+    let here = *region;
+    let guard = here.open_read()?;
+    // To write and to read: two classes, so the second has no key. The runtime would delete what is refused.
+    let weaker = other.mint(CapRights::READ | CapRights::GRANT, 0)?;
+    let (mut info, mut words) = (Info::default(), [0; WORDS]);
+    for (n, handle) in [region.handle(), weaker.handle()].into_iter().enumerate() {
+        let transfer = Transfer { mode: TransferMode::Move, read_only: false };
+        info = info.with_transfer(transfer).ok_or(Error::TooLarge)?;
+        words[Transfer::word(n)] = handle.raw();
+    }
+    let given = raw::call(*receiver.endpoint, info.raw(), words).map(drop);
+    refused(checks, "both", given, Error::KeysExhausted)?;
+    checks.same(format_args!("what was open"), guard.read_u64(0)?, 5)?;
+    drop(guard);
+    full.pop();
+    let given = receiver.ask_with(&Request::Keep, &[Offer::hand_over(region), Offer::hand_over(weaker)]);
+    checks.same(format_args!("both, later"), given, Ok(Reply::Done))?;
+    checks.same(format_args!("their receiver"), receiver.ask(&Request::Read), Ok(Reply::Word(5)))?;
+    Ok("refused as a whole, and done later")
 }
 
 pub(super) fn shared(tools: &Tools, checks: &Checks) -> Run<Seen> {
