@@ -137,8 +137,6 @@ impl Kernel {
         let next = self.regions[region].facets;
         let facet = self.facets.insert(Facet { view, member, key, pooled, next })?;
         self.regions[region].facets = Some(facet);
-        // Who had it open here before, and lost it for a moment only, has it open again.
-        self.recompute_words(view);
         Ok(())
     }
 
@@ -348,7 +346,11 @@ impl Kernel {
         for &holder in &part.edits {
             member = self.add_holder(part.view, member, holder, spread)?;
         }
-        member.map_or(Ok(()), |member| self.add_facet(region, part.view, member, None))
+        let Some(member) = member else { return Ok(()) };
+        self.add_facet(region, part.view, member, None)?;
+        // Who had it open here before, and lost it for a moment only, has it open again.
+        self.recompute_words(part.view);
+        Ok(())
     }
 
     /// Enters an unmapped region into the class of one holder more in a view, if that holds anything; no page and no
