@@ -4,7 +4,7 @@
 
 use fastrand::Rng;
 use libpks::abi::inspect::Subject;
-use libpks::abi::{Error, Syscall};
+use libpks::abi::{Error, PLACE_EMPTY, Syscall};
 use libpks::cap::Handle;
 use libpks::proto::fuzzer::Tally;
 use libpks::rt::{AnyCap, Capability, Env, Owned, raw};
@@ -45,6 +45,9 @@ impl Own {
                 {
                     drop(Owned::new(AnyCap::from_handle(Handle::from_raw(handle))));
                 }
+                // Where a domain is to be may be the handle of another.
+                Err(Error::NoSuchCapability)
+                    if operation == Syscall::DomainCreate && words[7] > PLACE_EMPTY => {}
                 Err(Error::NoSuchSyscall | Error::NoSuchCapability | Error::Unknown | Error::Deadlock) => {
                     return wrong(format_args!("{operation:?} of {words:x?} came back with {outcome:?}"));
                 }
