@@ -3,11 +3,10 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use libpks::abi::fault::{FaultKind, FaultReport};
-use libpks::abi::inspect::{DomainInfo, DomainState, ThreadInfo, ThreadState};
+use libpks::abi::inspect::{DomainInfo, DomainState};
 use libpks::abi::name;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::budget::{Budget, CpuTime, OVERRUN_DEFAULT_NS};
@@ -332,11 +331,15 @@ impl Helper {
         self.tools.thread(move || client.call(&request).map_err(cause))
     }
 
-    /// The same with a capability.
-    pub(crate) fn send_with(&self, request: Request, offer: Offer) -> Result<Pending, Error> {
+    /// The same with capabilities.
+    pub(crate) fn send_with<const N: usize>(
+        &self,
+        request: Request,
+        offers: [Offer; N],
+    ) -> Result<Pending, Error> {
         let client = self.client();
         self.tools
-            .thread(move || client.exchange(&request, &[offer], None).map(|(reply, _)| reply).map_err(cause))
+            .thread(move || client.exchange(&request, &offers, None).map(|(reply, _)| reply).map_err(cause))
     }
 
     /// Waits until the helper is where it waits.
@@ -345,17 +348,6 @@ impl Helper {
             HERE => Ok(()),
             bits => Err(Stop::failed(format_args!("a helper signalled {bits:#x}"))),
         }
-    }
-
-    /// The same, and until a thread of this domain does wait there: the next one comes behind it.
-    pub(crate) fn until_first_waits(&self) -> Run {
-        self.until_here()?;
-        let is_ours = |thread: &ThreadInfo| thread.domain == self.means.name && thread.home == SERVER;
-        until("somebody waited in a helper", || {
-            let threads = self.tools.inspect.threads().collect::<Result<Vec<_>, _>>()?;
-            let waits = |thread: &ThreadInfo| is_ours(thread) && thread.state == ThreadState::Waiting;
-            Ok(threads.iter().any(waits).then_some(()))
-        })
     }
 
     /// Has a thread wait in the helper.

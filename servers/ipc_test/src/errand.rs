@@ -81,6 +81,8 @@ pub(crate) enum Request {
         /// Openings.
         openings: u8,
     },
+    /// Open the region, say so, wait at the notification that is the second capability, and read.
+    ReadAfter,
     /// Say so and wait.
     Wait,
     /// Wait for a time in milliseconds.

@@ -250,7 +250,8 @@ impl Hand {
             | Request::OpenForAll
             | Request::OpenAndReturn
             | Request::ReadUnopened
-            | Request::ReadLater { .. } => self.touch(caller, &request),
+            | Request::ReadLater { .. }
+            | Request::ReadAfter => self.touch(caller, &request),
         }
     }
 
@@ -293,14 +294,19 @@ impl Hand {
         Ok(Reply::Done)
     }
 
-    /// Says that it is here, and waits until somebody lets it go on.
+    /// Says that it is here.
+    fn say_here(&self) -> Result<(), Error> {
+        self.note.ok_or(Error::NotFound)?.signal(HERE)
+    }
+
+    /// The same, and waits until somebody lets it go on.
     fn wait(&self) -> Result<(), Error> {
-        self.note.ok_or(Error::NotFound)?.signal(HERE)?;
+        self.say_here()?;
         self.gate.ok_or(Error::NotFound)?.wait(None).map(drop)
     }
 
     fn toil(&self, time: Duration) -> Result<Reply, Error> {
-        self.note.ok_or(Error::NotFound)?.signal(HERE)?;
+        self.say_here()?;
         let end = Instant::after(time);
         while Instant::now() < end {}
         self.waits.fetch_add(1, Ordering::SeqCst);
@@ -310,7 +316,7 @@ impl Hand {
     /// On its own, so that a backtrace names it.
     #[inline(never)]
     fn hang(&self) -> Result<Reply, Error> {
-        self.note.ok_or(Error::NotFound)?.signal(HERE)?;
+        self.say_here()?;
         loop {
             core::hint::spin_loop();
         }
@@ -382,6 +388,13 @@ impl Hand {
                 let value = guards.first().ok_or(Error::NotFound)?.read_u64(0)?;
                 self.last.store(value, Ordering::SeqCst);
                 Ok(Reply::Word(value))
+            }
+            Request::ReadAfter => {
+                let gate = caller.take(1).ok_or(Error::NotFound)?.into_kind::<Notification>()?;
+                let guard = region.open_read()?;
+                self.say_here()?;
+                gate.wait(None)?;
+                guard.read_u64(0).map(Reply::Word)
             }
             _ => Err(Error::InvalidArgument),
         }

@@ -108,10 +108,11 @@ pub(super) fn closed_for_want(tools: &Tools, checks: &Checks) -> Run<Seen> {
     region.open_write()?.write_u64(0, 5)?;
     helper.ask_with(&Request::Keep, &[Offer::copy(*region).read_only()])?;
     // Two regions with the same holders share a key, so when one of them changes its holders it needs another.
-    let later = Request::ReadLater { openings: 1 };
-    let first = helper.send_with(later.clone(), Offer::lend(*region))?;
-    helper.until_first_waits()?;
-    let second = helper.send_with(later, Offer::lend(*sibling))?;
+    let first = helper.send_with(Request::ReadLater { openings: 1 }, [Offer::lend(*region)])?;
+    helper.until_here()?;
+    // At the gate whoever is more urgent goes first, and that changes with the budget.
+    let gate = Notification::create()?;
+    let second = helper.send_with(Request::ReadAfter, [Offer::lend(*sibling), Offer::copy(*gate)])?;
     helper.until_here()?;
     checks.same(format_args!("the sibling's key"), sibling.info()?.key, region.info()?.key)?;
     let guard = region.open_read()?;
@@ -133,7 +134,7 @@ pub(super) fn closed_for_want(tools: &Tools, checks: &Checks) -> Run<Seen> {
         written,
         Reply::Failed(Error::RightsExceeded),
     )?;
-    helper.release()?;
+    gate.signal(1)?;
     checks.same(format_args!("the sibling's call"), outcome(&second)?, Ok(Reply::Word(0)))?;
     Ok("closed while no key was free, open again after")
 }

@@ -64,7 +64,7 @@ pub(super) fn timeout(tools: &Tools, checks: &Checks) -> Run<Seen> {
 
 pub(super) fn death(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (mut helper, region) = (Helper::new(tools)?, region(5)?);
-    let pending = helper.send_with(READ_LATER, Offer::lend(*region))?;
+    let pending = helper.send_with(READ_LATER, [Offer::lend(*region)])?;
     helper.until_here()?;
     helper.domain.stop()?;
     checks.same(format_args!("the call"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
@@ -81,7 +81,7 @@ pub(super) fn death(tools: &Tools, checks: &Checks) -> Run<Seen> {
 pub(super) fn lent_on(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (last, region) = (Helper::new(tools)?, region(5)?);
     let between = Helper::serving(tools, Endpoint::create()?, 1, Some(*last.endpoint))?;
-    let pending = between.send_with(Request::LendOn, Offer::lend(*region))?;
+    let pending = between.send_with(Request::LendOn, [Offer::lend(*region)])?;
     last.until_here()?;
     between.until_here()?;
     // The one that borrowed it drops it and replies, while the one that it has lent it on to has it open.
@@ -100,7 +100,7 @@ pub(super) fn revoked(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let rights = region.identify()?.rights;
     // One that does not touch it any more does not notice.
     let minted = region.mint(rights, 0)?.keep();
-    let pending = helper.send_with(Request::Wait, Offer::lend(minted))?;
+    let pending = helper.send_with(Request::Wait, [Offer::lend(minted)])?;
     helper.until_here()?;
     region.revoke()?;
     refused(checks, "what was lent", minted.identify(), Error::NoSuchCapability)?;
@@ -109,7 +109,7 @@ pub(super) fn revoked(tools: &Tools, checks: &Checks) -> Run<Seen> {
     checks.same(format_args!("a call that does not use it"), outcome(&pending)?, Ok(Reply::Done))?;
     // One that does is ended by it.
     let minted = region.mint(rights, 0)?.keep();
-    let pending = helper.send_with(READ_LATER, Offer::lend(minted))?;
+    let pending = helper.send_with(READ_LATER, [Offer::lend(minted)])?;
     helper.until_here()?;
     region.revoke()?;
     helper.release()?;
@@ -126,7 +126,7 @@ pub(super) fn revoked(tools: &Tools, checks: &Checks) -> Run<Seen> {
 pub(super) fn twice(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let helper = Helper::serving(tools, Endpoint::create()?, 3, None)?;
     let region = region(5)?;
-    let first = helper.send_with(READ_LATER, Offer::lend(*region))?;
+    let first = helper.send_with(READ_LATER, [Offer::lend(*region)])?;
     helper.until_here()?;
     let both = [Offer::lend(*region), Offer::lend(*region).read_only()];
     checks.same(
@@ -134,7 +134,7 @@ pub(super) fn twice(tools: &Tools, checks: &Checks) -> Run<Seen> {
         helper.ask_with(&Request::Write(6), &both)?,
         Reply::Done,
     )?;
-    let second = helper.send_with(READ_LATER, Offer::lend(*region))?;
+    let second = helper.send_with(READ_LATER, [Offer::lend(*region)])?;
     helper.until_here()?;
     helper.release()?;
     let [ended, other] = sooner([&first, &second])?;
@@ -171,7 +171,7 @@ pub(super) fn objects(tools: &Tools, checks: &Checks) -> Run<Seen> {
     )?;
     // Moved while it is lent: whoever gets it gets it with the loan below it.
     let region = region(5)?;
-    let pending = helper.send_with(READ_LATER, Offer::lend(*region))?;
+    let pending = helper.send_with(READ_LATER, [Offer::lend(*region)])?;
     helper.until_here()?;
     other.ask_with(&Request::Keep, &[Offer::hand_over(region)])?;
     checks.same(format_args!("its new holder"), other.ask(&Request::Read)?, Reply::Word(5))?;
