@@ -1,8 +1,8 @@
 //! Faults of domains: what is reported, who hears of it, what becomes of the domain.
 
 use crate::arch::entry::gate_landing_address;
-use crate::arch::record::{NO_ERROR_CODE, VECTOR_BAD};
-use crate::arch::{clock, insn, window};
+use crate::arch::record::{NO_ERROR_CODE, Record, VECTOR_BAD};
+use crate::arch::{clock, insn, protection, window};
 use crate::domain::Domain;
 use crate::mem::{self, PAGE};
 use crate::object::Ref;
@@ -16,7 +16,8 @@ use libpks::cap::{CapRights, ObjectKind, Owner};
 use libpks::pkey::{Access, Pkrs};
 use libpks::table::Table;
 
-const PAGE_FAULT: u64 = 14;
+/// The vector of a page fault.
+pub(crate) const PAGE_FAULT: u64 = 14;
 /// Bits of a page fault's error code (Intel SDM vol. 3A, 4.7).
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -126,12 +127,49 @@ impl Kernel {
     /// had the word that goes with it. By the books the access is allowed, so it is made again.
     fn is_overtaken(&self, thread: Ref<Thread>) -> bool {
         let record = &self.threads[thread].record;
-        if record.vector != PAGE_FAULT || record.error == NO_ERROR_CODE || record.error & KEY == 0 {
+        if record.vector != PAGE_FAULT || record.error == NO_ERROR_CODE {
             return false;
         }
-        let access = if record.error & WRITE != 0 { Access::Write } else { Access::Read };
         let leaf = self.walk_as(self.seat(thread).domain, insn::read_cr2());
-        leaf.is_some_and(|leaf| self.seat(thread).word.permits(leaf.key(), access, true))
+        if protection::in_force().has_roots() {
+            // What the books forbid has got its error code from them (`error_by_keys`).
+            return record.error & PRESENT == 0 && leaf.is_some();
+        }
+        record.error & KEY != 0
+            && leaf.is_some_and(|leaf| {
+                self.seat(thread).word.permits(leaf.key(), access_in(record.error), true)
+            })
+    }
+
+    /// What a record has of a trap becomes what keys would have left in it, where roots stand for them: the rights word that
+    /// was in force, and of a page fault the error code.
+    pub(crate) fn read_as_keys_would(&mut self, thread: Ref<Thread>) {
+        if !protection::in_force().has_roots() {
+            return;
+        }
+        let Seat { domain, word, .. } = *self.seat(thread);
+        let Record { vector, error, pkrs, .. } = self.threads[thread].record;
+        let read = protection::in_force().word_read(pkrs);
+        self.threads[thread].record.pkrs = u64::from(read.raw());
+        if vector == PAGE_FAULT && error != NO_ERROR_CODE {
+            let error = self.error_by_keys(domain, word, insn::read_cr2(), error);
+            self.threads[thread].record.error = error;
+        }
+    }
+
+    /// The error code of a page fault as keys would have given it, where the page is in no root of the word, or is there to
+    /// be read only. Keys do not check fetches, but a root does: one that is refused counts as a read that the key forbids.
+    /// What the books allow stays as it is.
+    pub(crate) fn error_by_keys(&self, domain: Ref<Domain>, word: Pkrs, address: u64, error: u64) -> u64 {
+        let Some(leaf) = self.walk_as(domain, address) else { return error };
+        let plain = error & !(PRESENT | KEY);
+        let (fetch, write) = (error & FETCH != 0, error & WRITE != 0);
+        match () {
+            () if fetch && !leaf.executable() => plain | PRESENT,
+            () if leaf.is_keyed() && !word.permits(leaf.key(), access_in(error), true) => plain | PRESENT | KEY,
+            () if write && !leaf.writable() => plain | PRESENT,
+            () => error,
+        }
     }
 
     fn report(&self, thread: Ref<Thread>, claimed: Option<(FaultKind, &str)>) -> FaultReport {
@@ -259,6 +297,11 @@ fn text64(text: &str) -> heapless::String<64> {
         }
     }
     cut
+}
+
+/// What a page fault's error code says of the access, as keys know it.
+fn access_in(error: u64) -> Access {
+    if error & WRITE != 0 { Access::Write } else { Access::Read }
 }
 
 fn access_of(page_fault: bool, error: u64) -> FaultAccess {

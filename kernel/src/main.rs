@@ -169,6 +169,11 @@ fn finish_bringup() -> ! {
         if let Err(error) = kernel.create_idle_threads() {
             give_up(format_args!("idle threads: {error}"));
         }
+        if protection::in_force().has_roots()
+            && let Err(error) = kernel.prepare_narrow_roots()
+        {
+            give_up(format_args!("page tables for rights words: {error}"));
+        }
     });
     GO.store(true, Ordering::SeqCst);
     while CPUS_WAITING.load(Ordering::SeqCst) + 1 < boot.cpus.len() {
@@ -210,7 +215,9 @@ fn report(boot: &Boot) {
         Protection::Pku => {
             ::log::info!(target: "pks", "CR4.PKE on, 16 keys, PKRU {word}: user keys, in ring 0")
         }
-        Protection::None => ::log::warn!(target: "pks", "no protection keys; isolation: NONE"),
+        Protection::Roots => {
+            ::log::info!(target: "pks", "no keys in use: page tables for each rights word, at first {word}")
+        }
     }
     if boot.cpus_left_out > 0 {
         ::log::warn!(target: "boot", "{} CPUs are left parked: the kernel keeps {}", boot.cpus_left_out, boot::MAX_CPUS);

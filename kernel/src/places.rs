@@ -8,7 +8,6 @@ use crate::trap;
 use core::sync::atomic::AtomicU64;
 use libpks::abi::inspect::{PlaceInfo, PlaceKind};
 use libpks::abi::{Name, layout, name};
-use libpks::pkey::Pkrs;
 
 /// A word that nobody uses, among the kernel's variables.
 static VARIABLE: AtomicU64 = AtomicU64::new(0x6b65_726e_656c);
@@ -79,11 +78,11 @@ fn fixed() -> impl IntoIterator<Item = (&'static str, PlaceKind, u64)> {
     ]
 }
 
-/// Whether the WRMSR at an address follows the MOV of the kernel's word into EAX. The others write what CELL holds.
+/// Whether the WRMSR at an address follows the MOV of the kernel's word into RAX. The others write what CELL holds.
 fn takes_word(site: u64) -> bool {
     let before = (site - 4) as *const [u8; 4];
     // SAFETY: the table lists instructions of the kernel's text, with more text before each.
-    unsafe { before.read_unaligned() == Pkrs::KERNEL.raw().to_le_bytes() }
+    unsafe { before.read_unaligned() == (window::KERNEL as u32).to_le_bytes() }
 }
 
 /// Where the direct map shows what a CPU's window holds of DEPTH.

@@ -19,6 +19,7 @@ mod tamper;
 
 use crate::arch::protection::{self, IA32_PKRS, live_pkrs, pkrs_number, pkrs_read, pkrs_write};
 use crate::arch::record::Record;
+use crate::fault::PAGE_FAULT;
 use crate::arch::{apic, insn, power, window};
 use crate::mem::{self, Mapping, UNKEYED_TEST_PAGE, vault};
 use crate::object::Ref;
@@ -37,6 +38,7 @@ use probe::Circumstances;
 struct Outcome {
     value: u64,
     faulted: u64,
+    vector: u64,
     error: u64,
     cr2: u64,
 }
@@ -73,7 +75,7 @@ unsafe extern "C" fn write_pkrs_raw(low: u32, high: u32) -> u64 {
         pkrs_number!("mov ecx, {pkrs}"),
         pkrs_read!(".vault_pkrs_reads"),
         "mov esi, eax",
-        "mov eax, {kernel}",
+        "mov rax, [{kernel}]",
         "xor edx, edx",
         write_pkrs!(),
         "mov rax, rsi",
@@ -82,7 +84,7 @@ unsafe extern "C" fn write_pkrs_raw(low: u32, high: u32) -> u64 {
         ".quad 2b, 3b",
         ".popsection",
         pkrs = const IA32_PKRS,
-        kernel = const Pkrs::KERNEL.raw(),
+        kernel = const window::KERNEL as i64,
     )
 }
 
@@ -92,7 +94,8 @@ unsafe extern "C" {
 }
 
 /// The last mended fault, for the routine's caller.
-static MENDED: spin::Mutex<Outcome> = spin::Mutex::new(Outcome { value: 0, faulted: 0, error: 0, cr2: 0 });
+static MENDED: spin::Mutex<Outcome> =
+    spin::Mutex::new(Outcome { value: 0, faulted: 0, vector: 0, error: 0, cr2: 0 });
 
 /// Lets a fault that a test provoked go on behind the access. Gives whether it was one.
 pub(crate) fn mend(record: &mut Record) -> bool {
@@ -114,7 +117,13 @@ pub(crate) fn mend(record: &mut Record) -> bool {
     if record.vector == 3 {
         nest::note_breakpoint();
     } else if let Some(mut mended) = MENDED.try_lock() {
-        *mended = Outcome { value: 0, faulted: 1, error: record.error, cr2: insn::read_cr2() };
+        *mended = Outcome {
+            value: 0,
+            faulted: 1,
+            vector: record.vector,
+            error: record.error,
+            cr2: insn::read_cr2(),
+        };
     }
     record.rip = landing.wrapping_add(offset);
     true
@@ -156,10 +165,10 @@ impl Kernel {
         args: [u64; 6],
     ) -> Result<[u64; 8], Error> {
         match op {
-            SelfTestOp::Probe => self.probe(args, Circumstances::Usual),
-            SelfTestOp::ProbeWithoutWriteProtect => self.probe(args, Circumstances::WithoutWriteProtect),
-            SelfTestOp::ProbeWithoutKeys => self.probe(args, Circumstances::WithoutKeys),
-            SelfTestOp::LeafAccess => self.leaf_access(args),
+            SelfTestOp::Probe => self.probe(thread, args, Circumstances::Usual),
+            SelfTestOp::ProbeWithoutWriteProtect => self.probe(thread, args, Circumstances::WithoutWriteProtect),
+            SelfTestOp::ProbeWithoutKeys => self.probe(thread, args, Circumstances::WithoutKeys),
+            SelfTestOp::LeafAccess => self.leaf_access(thread, args),
             SelfTestOp::SetLeafKey => self.set_leaf_key(thread, args[0], args[1]),
             SelfTestOp::SetWord => self.set_word(thread, args[0]),
             SelfTestOp::ReadPkrs => self.read_pkrs_of(thread, args[0]),
@@ -182,13 +191,29 @@ impl Kernel {
         }
     }
 
+    /// Has an access made under a rights word, in the view of whoever asks. Its error code is as keys would have it.
+    fn under(
+        &mut self,
+        thread: Ref<Thread>,
+        word: Pkrs,
+        access_fn: impl FnOnce(u64) -> Outcome,
+    ) -> Result<Outcome, Error> {
+        let domain = self.seat(thread).domain;
+        let outcome = self.with_value_of(domain, word, access_fn)?;
+        if !protection::in_force().has_roots() || outcome.vector != PAGE_FAULT {
+            return Ok(outcome);
+        }
+        let error = self.error_by_keys(domain, word, outcome.cr2, outcome.error);
+        Ok(Outcome { error, ..outcome })
+    }
+
+    /// What only a register of rights can do.
     fn need_keys(&self) -> Result<(), Error> {
-        if protection::in_force().has_keys() { Ok(()) } else { Err(Error::KeysUnsupported) }
+        if protection::in_force().has_roots() { Err(Error::KeysUnsupported) } else { Ok(()) }
     }
 
     /// The word of the domain that a CPU runs, as its records have it; the live word in the kernel; CR4.
     fn read_pkrs_of(&mut self, thread: Ref<Thread>, cpu: u64) -> Result<[u64; 8], Error> {
-        self.need_keys()?;
         let here = window::cpu();
         if cpu != here as u64 {
             return if cpu < u64::from(self.cpus.len()) {
@@ -248,7 +273,6 @@ impl Kernel {
 
     /// An NMI to a CPU, and its end.
     fn nmi(&mut self, cpu: u64) -> Result<[u64; 8], Error> {
-        self.need_keys()?;
         let cpu = u32::try_from(cpu).map_err(|_| Error::InvalidArgument)?;
         let apic_id = self.cpus.get(cpu).ok_or(Error::InvalidArgument)?.apic_id;
         let before = NMIS.load(Ordering::SeqCst);

@@ -8,7 +8,7 @@ use crate::domain::{Domain, Quota, Warden};
 use crate::fault::Faults;
 use crate::ipc::{Activation, Endpoint, Notification, Signal};
 use crate::list::List;
-use crate::mem::ReservedTable;
+use crate::mem::{NarrowRoots, ReservedTable, ViewTables};
 use crate::object::{Objects, Ref};
 use crate::region::{Facet, PooledKey, Region};
 use crate::rights::Opening;
@@ -27,6 +27,9 @@ pub(crate) struct Kernel {
     pub(crate) caps: CapTable<ReservedTable<Slot<Node>>, ReservedTable<Space>>,
     pub(crate) sharing: Sharing<ReservedTable<Slot<Class>>, ReservedTable<Slot<Holder>>>,
     pub(crate) views: Objects<View>,
+    /// Where each rights word has a root: those of each CPU, and the tables on which the kernel itself runs.
+    pub(crate) narrow_roots: ReservedTable<NarrowRoots>,
+    pub(crate) ground: Option<ViewTables>,
     /// So many domains that may be anywhere are put into one.
     pub(crate) view_room: u32,
     pub(crate) domains: Objects<Domain>,
@@ -80,6 +83,8 @@ impl Kernel {
             caps: CapTable::new(ReservedTable::new(), ReservedTable::new()),
             sharing: Sharing::new(ReservedTable::new(), ReservedTable::new()),
             views: Objects::new(),
+            narrow_roots: ReservedTable::new(),
+            ground: None,
             view_room,
             domains: Objects::new(),
             warden: None,

@@ -5,7 +5,7 @@
 
 use crate::arch::machine_check::{self, MACHINE_CHECK};
 use crate::arch::record::{Record, VECTOR_BAD, VECTOR_CALL, VECTOR_REPLY, VECTOR_SYSCALL};
-use crate::arch::{apic, clock, entry, insn, protection, registers, window};
+use crate::arch::{apic, clock, entry, insn, registers, window};
 use crate::mem::translations;
 use crate::selftest;
 use crate::state::Kernel;
@@ -94,9 +94,7 @@ pub(crate) unsafe extern "C" fn kernel_nmi(record: *mut Record) -> u64 {
 /// Whether the PKRS at entry is neither what this CPU's last exit wrote nor what entry code may have written since.
 /// What was read at entry is evidence against the current thread at most; it is never restored.
 fn is_unexplained(record: &Record) -> bool {
-    protection::in_force().has_keys()
-        && record.pkrs != u64::from(window::cell().raw())
-        && !entry::is_entry_text(record.rip)
+    record.pkrs != window::written() && !entry::is_entry_text(record.rip)
 }
 
 impl Kernel {
@@ -114,6 +112,7 @@ impl Kernel {
         let (current, evicted) = (books.current, core::mem::take(&mut books.evicted));
         if !evicted && record.vector != VECTOR_BAD {
             self.threads[current].record = *record;
+            self.read_as_keys_would(current);
             // A gate that was interrupted before it committed starts again.
             if let Some(gate) = entry::gate_start_of(record.rip) {
                 self.threads[current].record.rip = gate;
@@ -157,8 +156,8 @@ impl Kernel {
         let next = self.schedule();
         // The hook of every switch: the cell always says what the books say of the thread that runs next.
         let Seat { domain, word, .. } = *self.seat(next);
-        window::set_cell(word);
-        self.enter_view_of(domain);
+        let written = self.prepare_to_run(domain, word);
+        window::set_cell(word, written);
         *record = self.threads[next].record;
         self.cpu(window::cpu()).evicted = false;
         self.arm_passage(next);
@@ -169,6 +168,7 @@ impl Kernel {
     /// The first time that a CPU leaves the kernel.
     pub(crate) fn enter_first(&mut self) {
         self.settle_passages();
+        self.stand_on_ground();
         self.open_passage();
         // SAFETY: this CPU's own record; nothing was interrupted yet.
         self.leave_to_next(unsafe { &mut *(window::RECORD as *mut Record) });

@@ -8,13 +8,14 @@ use crate::arch::{protection, root, window};
 use crate::boot::Boot;
 use crate::domain::Domain;
 use crate::list::{Chain, List};
-use crate::mem::{self, ViewTables, translations};
+use crate::mem::{self, NarrowRoots, ViewTables, translations};
 use crate::object::Ref;
 use crate::state::Kernel;
 use libpks::abi::Error;
 use libpks::cap::Owner;
-use libpks::pkey::{KeyError, Pkey};
+use libpks::pkey::{KeyError, Pkey, Pkrs};
 use libpks::sharing::{self, KEYS_KEPT, ROOM, ViewKeys};
+use libpks::table::Table;
 
 /// The key of the command line that says where domains go that may be anywhere.
 const OPTION: &str = "views";
@@ -63,7 +64,7 @@ pub(crate) enum Placement {
 impl View {
     /// Whether a domain more may be in it, if so many keys are left.
     fn has_room(&self, keys_left: u8) -> bool {
-        !self.alone && (!protection::in_force().has_keys() || self.keys.available() > keys_left)
+        !self.alone && self.keys.available() > keys_left
     }
 }
 
@@ -125,8 +126,11 @@ impl Kernel {
         }
         self.views.reserve(1)?;
         // None is ever removed, so numbers are dense.
-        let keys = ViewKeys::new(self.views.count(), protection::in_force().has_keys());
-        let tables = mem::with(|memory| ViewTables::new(memory, crate::roots()));
+        let keys = ViewKeys::new(self.views.count(), true);
+        let roots = crate::roots();
+        // Where each rights word has a root of its own, a view's is none that a CPU loads.
+        let roots = if protection::in_force().has_roots() { &roots[..1] } else { roots };
+        let tables = mem::with(|memory| ViewTables::new(memory, roots));
         let tables = tables.map_err(|_| Error::OutOfMemory)?;
         translations::note_view(keys.number(), tables.roots());
         Ok(self.views.insert(View { keys, tables, residents: List::EMPTY, domains: 0, alone: false })?)
@@ -161,9 +165,63 @@ impl Kernel {
         translations::note_keys(keys);
     }
 
+    /// Prepares this CPU to run a domain under a rights word. Gives what the exit has to write for that.
+    pub(crate) fn prepare_to_run(&mut self, domain: Ref<Domain>, word: Pkrs) -> u64 {
+        if !protection::in_force().has_roots() {
+            self.enter_view_of(domain);
+            return u64::from(word.raw());
+        }
+        let roots = self.narrow_roots.get_mut(window::cpu() as u32).expect("each CPU has its roots");
+        match self.domains[domain].view {
+            Some(view) => roots.root_for(view.number(), &self.views[view].tables, word),
+            // Who idles runs the kernel's text.
+            None => roots.kernel(),
+        }
+    }
+
+    /// Calls with what is to be written for a rights word in the view of a domain.
+    pub(crate) fn with_value_of<R>(
+        &mut self,
+        domain: Ref<Domain>,
+        word: Pkrs,
+        work_fn: impl FnOnce(u64) -> R,
+    ) -> Result<R, Error> {
+        if !protection::in_force().has_roots() {
+            return Ok(work_fn(u64::from(word.raw())));
+        }
+        let view = self.domains[domain].view.ok_or(Error::Gone)?;
+        let roots = self.narrow_roots.get_mut(window::cpu() as u32).expect("each CPU has its roots");
+        Ok(roots.with_root_for(&self.views[view].tables, word, work_fn))
+    }
+
+    /// Makes what each CPU needs to have a root for each rights word.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub(crate) fn prepare_narrow_roots(&mut self) -> Result<(), Error> {
+        let roots = crate::roots();
+        let ground = mem::with(|memory| ViewTables::new(memory, roots)).map_err(|_| Error::OutOfMemory)?;
+        for (cpu, (&own, kernel)) in roots.iter().zip(ground.roots()).enumerate() {
+            let narrow = mem::with(|memory| NarrowRoots::new(memory, cpu, own, kernel));
+            self.narrow_roots.push(narrow.map_err(|_| Error::OutOfMemory)?)?;
+        }
+        self.ground = Some(ground);
+        Ok(())
+    }
+
+    /// This CPU runs the kernel on its ground from now on, if it has one: a root without slots and regions.
+    pub(crate) fn stand_on_ground(&mut self) {
+        if let Some(ground) = &self.ground {
+            let root = ground.root(window::cpu());
+            // SAFETY: it shows what this CPU's own root shows of the kernel, and is never taken down.
+            unsafe { root::load(root) };
+            window::set_kernel_root(root);
+        }
+    }
+
     /// Puts the view in force on this CPU in which a domain is. Who idles is in none, touches nothing that differs
     /// between views, and stays in the last.
-    pub(crate) fn enter_view_of(&mut self, domain: Ref<Domain>) {
+    fn enter_view_of(&mut self, domain: Ref<Domain>) {
         let Some(view) = self.domains[domain].view else { return };
         let cpu = window::cpu();
         let root = self.views[view].tables.root(cpu);

@@ -208,8 +208,8 @@ impl Row {
             mib => format!("{mib}M"),
         };
         let keys = match (of.isolation, of.cpu.as_str()) {
-            (Isolation::None, "qemu64") => "none, qemu64".to_owned(),
-            (Isolation::None, _) => "none".to_owned(),
+            (Isolation::Views, "qemu64") => "none, qemu64".to_owned(),
+            (Isolation::Views, _) => "none".to_owned(),
             (isolation, _) if of.apart => format!("{isolation}, apart"),
             (isolation, _) => isolation.to_string(),
         };

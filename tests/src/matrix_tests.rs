@@ -37,7 +37,7 @@ fn matrix(results: &[(&str, crate::session::Result)], boots: usize, due_skips: u
     tally.add_session(&session(results, boots), &wanted, |name| name == "s");
     let outcome = Outcome::Ran { tally, due_skips: Some(due_skips) };
     let rows = vec![Row {
-        configuration: configuration("row", if due_skips == 0 { Isolation::Pks } else { Isolation::None }),
+        configuration: configuration("row", if due_skips == 0 { Isolation::Pks } else { Isolation::Views }),
         outcome,
     }];
     Matrix { rows, other_boots: 0, other_tests: Tally::default(), left_out: 2 }

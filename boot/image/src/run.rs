@@ -99,8 +99,8 @@ impl Request {
             }
             "protection" => {
                 ensure!(
-                    matches!(value, "pks" | "pku"),
-                    "`protection={value}`: what checks the keys is pks or pku"
+                    matches!(value, "pks" | "pku" | "views"),
+                    "`protection={value}`: what checks rights words is pks, pku or views"
                 );
                 self.protection = Some(value.to_owned());
             }
@@ -312,7 +312,7 @@ mod tests {
             ("paging=3", "4 or 5 levels"),
             ("cpu=", "needs a QEMU CPU model"),
             ("accel=tcc", "are tcg and kvm"),
-            ("protection=all", "is pks or pku"),
+            ("protection=all", "is pks, pku or views"),
             ("views=both", "together or apart"),
             ("cmd=a\nb", "must be one line"),
         ];

@@ -2,8 +2,8 @@
 //!
 //! A domain runs in ring 0 and may jump to any byte here, with any register, stack and forged trap frame. So:
 //!
-//! 1. A stub saves three registers at constant addresses of its slot, never by PUSH, writes the kernel's word, and
-//!    believes nothing that it carried across that write: not RSP, not the slot. What is copied into the record
+//! 1. A stub saves three registers at constant addresses of its slot, never by PUSH, writes the kernel's word, which it
+//!    has from memory that no domain can write, and believes nothing that it carried across that write: not RSP, not the slot. What is copied into the record
 //!    afterwards is an allegation against the current thread.
 //! 2. The instructions that run with the kernel's word while DEPTH is 0 are listed in the section
 //!    `.kernel_word_ranges`. Each is safe to start with arbitrary registers: constant addresses, no RSP, no pointer
@@ -22,7 +22,6 @@ use crate::ipc::passage::{self, CONNECTIONS, Connection, Frame, Passage};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use libpks::abi::layout;
-use libpks::pkey::Pkrs;
 
 /// Saves the registers that WRMSR needs.
 macro_rules! save3 {
@@ -74,7 +73,7 @@ macro_rules! write_pkrs {
     };
 }
 
-/// The live PKRS into the slot, as evidence, and the kernel's word into EAX for the write that follows.
+/// The live PKRS into the slot, as evidence, and the kernel's word into RAX for the write that follows.
 macro_rules! take_evidence {
     ($slot:literal) => {
         concat!(
@@ -84,15 +83,15 @@ macro_rules! take_evidence {
             $slot,
             "-88], eax\n",
             "xor edx, edx\n",
-            "mov eax, .LWORD\n",
+            "mov rax, [.LKERNEL]\n",
         )
     };
 }
 
-/// After a write: EAX must still be what the books say, ECX the number of PKRS, or somebody jumped here.
+/// After a write: RAX must still be what the books say, ECX the number of PKRS, or somebody jumped here.
 macro_rules! bad_unless_written {
     ($word:literal) => {
-        concat!("cmp eax, ", $word, "\njne {gate_bad}\n", pkrs_number!("cmp ecx, .LPKRS"), "jne {gate_bad}\n")
+        concat!("cmp rax, ", $word, "\njne {gate_bad}\n", pkrs_number!("cmp ecx, .LPKRS"), "jne {gate_bad}\n")
     };
 }
 
@@ -110,14 +109,14 @@ macro_rules! range_end {
     };
 }
 
-/// The way into the kernel from a domain: writes the kernel's word, which is in EAX, checks it, and commits DEPTH. At
+/// The way into the kernel from a domain: writes the kernel's word, which is in RAX, checks it, and commits DEPTH. At
 /// DEPTH > 0 it goes to `nested` instead.
 macro_rules! write_and_commit {
     () => {
         concat!(
             write_pkrs!(),
             range_begin!(),
-            bad_unless_written!(".LWORD"),
+            bad_unless_written!("[.LKERNEL]"),
             "lfence\n",
             "cli\n",
             "cmp dword ptr [.LDEPTH], 0\n",
@@ -362,7 +361,7 @@ macro_rules! put_slot {
 /// `*TOPP`. RCX and RDX are free.
 macro_rules! write_cell {
     () => {
-        concat!("mov eax, [.LCELL]\n", pkrs_number!("mov ecx, .LPKRS"), "xor edx, edx\n", write_pkrs!(),)
+        concat!("mov rax, [.LCELL]\n", pkrs_number!("mov ecx, .LPKRS"), "xor edx, edx\n", write_pkrs!(),)
     };
 }
 
@@ -385,7 +384,7 @@ macro_rules! stub {
         pub(crate) unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 ".set .LS1, {s1}\n.set .LS2, {s2}\n.set .LS3, {s3}\n.set .LS4, {s4}\n.set .LS5, {s5}\n.set .LS6, {s6}",
-                ".set .LPKRS, {pkrs}\n.set .LWORD, {word}\n.set .LCELL, {cell}\n.set .LTOPP, {topp}\n.set .LTOPV, {topv}",
+                ".set .LPKRS, {pkrs}\n.set .LKERNEL, {kernel}\n.set .LCELL, {cell}\n.set .LTOPP, {topp}\n.set .LTOPV, {topv}",
                 ".set .LDEPTH, {depth}\n.set .LNMIBUSY, {nmi_busy}\n.set .LNMIFORGED, {nmi_forged}\n.set .LNMIMODE, {nmi_mode}",
                 ".set .LREC, {rec}\n.set .LNMIREC, {nmi_rec}\n.set .LXREC, {nest_rec}\n.set .LXSHIFT, {nest_shift}",
                 ".set .LDEEPEST, {deepest}",
@@ -412,7 +411,7 @@ macro_rules! stub {
                 s1 = const window::slot_top(1) as i64, s2 = const window::slot_top(2) as i64,
                 s3 = const window::slot_top(3) as i64, s4 = const window::slot_top(4) as i64,
                 s5 = const window::slot_top(5) as i64, s6 = const window::slot_top(6) as i64,
-                pkrs = const IA32_PKRS, word = const Pkrs::KERNEL.raw(),
+                pkrs = const IA32_PKRS, kernel = const window::KERNEL as i64,
                 cell = const window::CELL as i64, topp = const window::TOP_POINTER as i64,
                 topv = const window::TOP_VALUE_AT as i64, depth = const window::DEPTH as i64,
                 nmi_busy = const window::NMI_BUSY as i64, nmi_forged = const window::NMI_FORGED as i64,
@@ -537,6 +536,12 @@ pub(crate) fn is_entry_text(rip: u64) -> bool {
     let entry = within(&raw const __text_start, &raw const __gates_end)
         || within(&raw const __entry_start, &raw const __entry_end);
     entry && rip != gate_landing_address()
+}
+
+/// The pages of the gates and the stubs.
+pub(crate) fn pages() -> impl Iterator<Item = u64> {
+    let (from, to) = (&raw const __text_start as u64, &raw const __entry_end as u64);
+    (from..to).step_by(4096)
 }
 
 /// Where PKRS is read and written.

@@ -1,13 +1,18 @@
-//! What checks the keys on this machine: PKS at supervisor pages, or PKU at user pages, or nothing.
+//! What checks the keys on this machine: PKS at supervisor pages, PKU at user pages, or page tables for each rights word.
 //!
 //! PKU checks keys at pages with U/S set, in ring 0 as well (Intel SDM vol. 3A, 4.6.2), and its register PKRU has the
 //! layout of PKRS. So with PKU the kernel sets U/S in every mapping that keys are to cover, its own too, and clears it
 //! where with PKS it is set; nothing runs in ring 3, so U/S means nothing else. SMAP and SMEP would forbid ring 0 these
 //! pages and stay off; W^X does not need them. WRPKRU takes the place of WRMSR. It is #GP with another ECX than 0
 //! (vol. 2D, WRPKRU), so that unlike a WRMSR it can write no other register, whoever jumps to it.
+//!
+//! A CPU without keys has a root page table for each rights word that shows what the word opens, and nothing else
+//! (`mem::narrow`). The register that is written is CR3, and the kernel's word is a root of the kernel's own. Keys are in
+//! the books and in the leaves all the same; the CPU ignores them there.
 
 use super::cpu::Features;
 use super::insn::{self, init};
+use super::window;
 use core::sync::atomic::{AtomicU8, Ordering};
 use libpks::abi::inspect::Isolation;
 use libpks::pkey::Pkrs;
@@ -46,8 +51,8 @@ pub(crate) const OPTION: &str = "protection";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Protection {
-    /// Nothing: this CPU has no keys.
-    None = 0,
+    /// A root for each rights word.
+    Roots = 0,
     /// Protection keys for supervisor pages.
     Pks = 1,
     /// Protection keys for user pages, in ring 0.
@@ -58,7 +63,7 @@ pub(crate) enum Protection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum ProtectionError {
     /// The command line asks for something unknown.
-    #[error("protection= takes pks or pku")]
+    #[error("protection= takes pks, pku or views")]
     Unknown,
     /// The command line asks for keys that the CPU has not.
     #[error("this CPU has not the keys that protection= asks for")]
@@ -72,18 +77,18 @@ pub(crate) enum ProtectionError {
 }
 
 /// As a number, for code that runs without the kernel's lock.
-static IN_FORCE: AtomicU8 = AtomicU8::new(Protection::None as u8);
+static IN_FORCE: AtomicU8 = AtomicU8::new(Protection::Roots as u8);
 
 /// What checks the keys on this machine.
 pub(crate) fn in_force() -> Protection {
     match IN_FORCE.load(Ordering::Relaxed) {
         1 => Protection::Pks,
         2 => Protection::Pku,
-        _ => Protection::None,
+        _ => Protection::Roots,
     }
 }
 
-/// The rights word that is in force on this CPU; where there are no keys, the kernel's.
+/// The rights word that is in force on this CPU.
 pub(crate) fn live_pkrs() -> Pkrs {
     in_force().live_word()
 }
@@ -98,7 +103,7 @@ pub(crate) fn choose(features: Features, asked: Option<&str>) -> Result<Protecti
     let chosen = match asked {
         None if features.pks => Protection::Pks,
         None if features.pku => Protection::Pku,
-        None => Protection::None,
+        None | Some("views") => Protection::Roots,
         Some("pks") if features.pks => Protection::Pks,
         Some("pku") if features.pku => Protection::Pku,
         Some("pks" | "pku") => return Err(ProtectionError::Missing),
@@ -109,9 +114,19 @@ pub(crate) fn choose(features: Features, asked: Option<&str>) -> Result<Protecti
 }
 
 impl Protection {
-    /// Whether there are keys.
-    pub(crate) fn has_keys(self) -> bool {
-        self != Protection::None
+    /// Whether each rights word has a root, so that the kernel runs on one of its own.
+    pub(crate) fn has_roots(self) -> bool {
+        self == Protection::Roots
+    }
+
+    /// What entries write for the kernel on a CPU with this root.
+    pub(crate) fn kernel_value(self, root: u64) -> u64 {
+        if self.has_roots() { root } else { u64::from(Pkrs::KERNEL.raw()) }
+    }
+
+    /// The word that a record has of what was in force at a trap.
+    pub(crate) fn word_read(self, raw: u64) -> Pkrs {
+        if self.has_roots() { window::word_of(raw) } else { Pkrs::from_raw(raw as u32) }
     }
 
     /// Whether the keys count at pages with U/S set, and not at the others.
@@ -122,7 +137,7 @@ impl Protection {
     /// The name for whoever asks.
     pub(crate) fn isolation(self) -> Isolation {
         match self {
-            Protection::None => Isolation::None,
+            Protection::Roots => Isolation::Views,
             Protection::Pks => Isolation::Pks,
             Protection::Pku => Isolation::Pku,
         }
@@ -131,7 +146,7 @@ impl Protection {
     /// The bit of CR4 that switches the keys on.
     pub(crate) fn control_bit(self) -> Cr4Flags {
         match self {
-            Protection::None => Cr4Flags::empty(),
+            Protection::Roots => Cr4Flags::empty(),
             Protection::Pks => Cr4Flags::PROTECTION_KEY_SUPERVISOR,
             Protection::Pku => Cr4Flags::PROTECTION_KEY_USER,
         }
@@ -146,9 +161,9 @@ impl Protection {
             Protection::Pku => {
                 Some(Instructions { write: [0x0f, 0x01, 0xef], read: [0x0f, 0x01, 0xee], number: 0 })
             }
-            // NOP, XOR RAX,RAX.
-            Protection::None => {
-                Some(Instructions { write: [0x0f, 0x1f, 0x00], read: [0x48, 0x31, 0xc0], number: IA32_PKRS })
+            // MOV CR3,RAX, MOV RAX,CR3.
+            Protection::Roots => {
+                Some(Instructions { write: [0x0f, 0x22, 0xd8], read: [0x0f, 0x20, 0xd8], number: IA32_PKRS })
             }
         }
     }
@@ -171,7 +186,7 @@ impl Protection {
         // next instruction that touches memory comes after the write.
         unsafe {
             match self {
-                Protection::None => return Ok(()),
+                Protection::Roots => return Ok(()),
                 Protection::Pks => {
                     init::write_msr(IA32_PKRS, u64::from(word));
                     init::write_cr4(insn::read_cr4() | bit);
@@ -188,7 +203,7 @@ impl Protection {
 
     fn live_word(self) -> Pkrs {
         match self {
-            Protection::None => Pkrs::KERNEL,
+            Protection::Roots => window::word_of(insn::read_cr3()),
             // SAFETY: the register exists with PKS.
             Protection::Pks => Pkrs::from_raw(unsafe { insn::read_msr(IA32_PKRS) } as u32),
             // SAFETY: CR4.PKE has been set since bring-up.

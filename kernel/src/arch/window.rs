@@ -18,6 +18,7 @@
 
 use super::record::Record;
 use core::mem::offset_of;
+use libpks::pkey::Pkrs;
 
 /// First address of the window.
 pub(crate) const BASE: u64 = 0xffff_ffff_c000_0000;
@@ -98,7 +99,7 @@ pub(crate) fn interrupted_at(slot: u64) -> u64 {
 pub(crate) struct Constants {
     /// Reserved for the connection table of bound calls.
     pub(crate) connections: u64,
-    /// CELL: the rights word of the domain that runs on this CPU.
+    /// CELL: what exits write for the domain that runs on this CPU: its rights word, or the root for that.
     pub(crate) cell: u64,
     /// TOPP: address of the word that must still read `top_value` after an exit's write of PKRS.
     pub(crate) top_pointer: u64,
@@ -106,6 +107,10 @@ pub(crate) struct Constants {
     pub(crate) top_value: u64,
     /// Number of this CPU.
     pub(crate) cpu: u64,
+    /// What entries write for the kernel: its rights word, or the root on which it runs.
+    pub(crate) kernel: u64,
+    /// The rights word of the domain that runs on this CPU.
+    pub(crate) word: u64,
 }
 
 /// What TOPV holds while there are no bound calls.
@@ -148,6 +153,8 @@ pub(crate) const PASSAGE: u64 = PER_CPU + offset_of!(PerCpu, passage) as u64;
 pub(crate) const CELL_ALIAS: u64 = CONSTANTS_ALIAS + offset_of!(Constants, cell) as u64;
 /// Address of CELL, for exits.
 pub(crate) const CELL: u64 = CONSTANTS + offset_of!(Constants, cell) as u64;
+/// Address of [`Constants::kernel`].
+pub(crate) const KERNEL: u64 = CONSTANTS + offset_of!(Constants, kernel) as u64;
 /// Address of TOPP.
 pub(crate) const TOP_POINTER: u64 = CONSTANTS + offset_of!(Constants, top_pointer) as u64;
 /// Address of TOPV.
@@ -155,13 +162,13 @@ pub(crate) const TOP_VALUE_AT: u64 = CONSTANTS + offset_of!(Constants, top_value
 
 const _: () = assert!(size_of::<PerCpu>() <= 4096 && size_of::<Constants>() <= 4096);
 
-/// The words of [`Constants`] of a CPU before it runs a domain: every key closed but 0.
-pub(crate) fn initial_constants(cpu: u64) -> [u64; 5] {
-    let cell = u64::from(libpks::pkey::Pkrs::DEFAULT.raw());
-    [0, cell, TOP_VALUE_AT, TOP_VALUE, cpu]
+/// The words of [`Constants`] of a CPU before it runs a domain: every key closed but 0. `kernel` is what entries write.
+pub(crate) fn initial_constants(cpu: u64, kernel: u64) -> [u64; 7] {
+    let word = u64::from(Pkrs::DEFAULT.raw());
+    [0, word, TOP_VALUE_AT, TOP_VALUE, cpu, kernel, word]
 }
 
-const _: () = assert!(size_of::<Constants>() == 40);
+const _: () = assert!(size_of::<Constants>() == 56);
 
 /// The number of the CPU that this runs on.
 pub(crate) fn cpu() -> usize {
@@ -170,19 +177,49 @@ pub(crate) fn cpu() -> usize {
     unsafe { (*(CONSTANTS as *const Constants)).cpu as usize }
 }
 
-/// Says under which rights word the next exit on this CPU leaves the kernel.
-pub(crate) fn set_cell(word: libpks::pkey::Pkrs) {
+/// Says under which rights word the next exit on this CPU leaves the kernel, and what it writes for that.
+pub(crate) fn set_cell(word: Pkrs, written: u64) {
     let constants = CONSTANTS_ALIAS as *mut Constants;
     // SAFETY: the alias is mapped read-write under the kernel's key on this CPU alone; interrupts are off in the
-    // kernel, and an NMI only reads the field.
-    unsafe { (&raw mut (*constants).cell).write_volatile(u64::from(word.raw())) };
+    // kernel, and an NMI only reads the fields.
+    unsafe {
+        (&raw mut (*constants).cell).write_volatile(written);
+        (&raw mut (*constants).word).write_volatile(u64::from(word.raw()));
+    }
 }
 
-/// What the last [`set_cell`] said.
-pub(crate) fn cell() -> libpks::pkey::Pkrs {
-    // SAFETY: as in `set_cell`; the read-only mapping of the same page.
-    let raw = unsafe { (&raw const (*(CONSTANTS as *const Constants)).cell).read_volatile() };
-    libpks::pkey::Pkrs::from_raw(raw as u32)
+/// Says on which root the kernel runs on this CPU from now on, where each rights word has one.
+pub(crate) fn set_kernel_root(root: u64) {
+    let constants = CONSTANTS_ALIAS as *mut Constants;
+    // SAFETY: as in `set_cell`.
+    unsafe { (&raw mut (*constants).kernel).write_volatile(root) };
+}
+
+/// The constants of this CPU as they are now.
+fn constants() -> Constants {
+    // SAFETY: as in `set_cell`; the read-only mapping of the same page, and any bytes are such constants.
+    unsafe { (CONSTANTS as *const Constants).read_volatile() }
+}
+
+/// The word that the last [`set_cell`] said.
+pub(crate) fn cell() -> Pkrs {
+    Pkrs::from_raw(constants().word as u32)
+}
+
+/// As much of what the last [`set_cell`] has exits write as a record holds.
+pub(crate) fn written() -> u64 {
+    constants().cell & 0xffff_ffff
+}
+
+/// The word for which this CPU has a root in force, if that is the kernel's or the current domain's; else one that closes
+/// all. Of the root only what a record holds is looked at.
+pub(crate) fn word_of(root: u64) -> Pkrs {
+    let Constants { cell, kernel, word, .. } = constants();
+    match root as u32 {
+        root if root == kernel as u32 => Pkrs::KERNEL,
+        root if root == cell as u32 => Pkrs::from_raw(word as u32),
+        _ => Pkrs::from_raw(!0),
+    }
 }
 
 /// Says where this CPU's passage is, before it runs a domain.

@@ -10,7 +10,7 @@ mod stop;
 pub(crate) use quota::{Payer, Quota};
 pub(crate) use revive::Warden;
 
-use crate::arch::{clock, protection};
+use crate::arch::clock;
 use crate::ipc::{Activation, Endpoint, Signal};
 use crate::list::{Links, List};
 use crate::mem::{self, PAGE, translations};
@@ -208,14 +208,10 @@ impl Kernel {
         let Domain { view: Some(view), base, .. } = self.domains[domain] else { return Err(Error::Gone) };
         let View { keys, tables, .. } = &mut self.views[view];
         let mut member = self.sharing.join(keys, owner, Rights::ReadWrite, Spread::OneView)?;
-        let key = if protection::in_force().has_keys() {
-            self.sharing.map(&mut member, keys).map(Some)
-        } else {
-            Ok(None)
-        };
+        let key = self.sharing.map(&mut member, keys);
         translations::note_keys(keys);
         self.domains[domain].member = Some(member);
-        self.domains[domain].key = key?;
+        self.domains[domain].key = Some(key?);
         mem::with(|memory| tables.show_slot(memory, base)).map_err(|_| Error::OutOfMemory)?;
         self.load_image(domain, module)
     }

@@ -14,7 +14,7 @@
 //! its passage is armed anew, or disarmed. Rights words are read where the books have them, so a revoke needs nothing here.
 
 use super::{Activation, MAX_DEPTH};
-use crate::arch::window;
+use crate::arch::{protection, window};
 use crate::domain::Domain;
 use crate::mem::{translations, vault};
 use crate::object::Ref;
@@ -218,7 +218,7 @@ impl Kernel {
     /// Lets the entry code of this CPU serve a thread that is about to run here.
     pub(crate) fn arm_passage(&mut self, thread: Ref<Thread>) {
         let cpu = window::cpu();
-        if translations::ON || thread == self.cpu(cpu).idle {
+        if translations::ON || protection::in_force().has_roots() || thread == self.cpu(cpu).idle {
             return;
         }
         let seat = self.seat(thread);
@@ -274,6 +274,10 @@ impl Kernel {
     /// A thread has been let in: the next call of the same domain through this handle, from this CPU, needs no kernel, and
     /// begins as this one does.
     pub(super) fn remember_connection(&mut self, handle: u64, owner: Ref<Domain>, thread: Ref<Thread>) {
+        // What the entry code passes it writes the word of; it makes no root.
+        if protection::in_force().has_roots() {
+            return;
+        }
         let Thread { top: Some(at), record, .. } = &self.threads[thread] else { return };
         let activation = &self.activations[*at];
         let server = self.domains[activation.seat.domain].view;

@@ -12,21 +12,24 @@
 //! 6. Nothing is mapped outside of the areas that `mem` lists.
 //! 7. A view shows the slots of its own domains and the regions that they hold, and nothing else of either; of all other
 //!    memory every root of a view shows what its CPU's own root does.
+//! 8. A narrow root shows what its word opens of its view's slots and regions, as far as the word opens it, and nothing that the
+//!    word closes but the text of gates and stubs.
 
 use super::bringup::{self, TOP_SPAN};
-use super::map::Leaf;
+use super::map::{Leaf, PageTables};
 use super::paging::{ADDRESS, Table, is_leaf, is_present};
 use super::{
     DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, PAGE, UNKEYED_TEST_PAGE,
 };
-use crate::arch::{protection, window};
+use crate::arch::{entry, window};
 use crate::boot::MAX_CPUS;
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::view::View;
 use heapless::Vec;
 use libpks::abi::layout;
-use libpks::pkey::Pkey;
+use libpks::pkey::{Access, Pkey, Pkrs, Rights};
+use libpks::table::Table as _;
 
 /// What an audit found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,7 +61,7 @@ pub(crate) fn run(kernel: &Kernel, roots: &[u64]) -> Audit {
     let first = roots.first().map(|&root| Table(root));
     for (number, &root) in roots.iter().enumerate() {
         let shared = first.filter(|_| number > 0);
-        walk(Table(root), shared, levels, 0, true, &mut |address, leaf| {
+        walk(Table(root), shared, levels, 0, Above::ALL, &mut |address, leaf| {
             let mut rule = broken_rule(address, leaf).or_else(|| owner_rule(kernel, address, leaf.key()));
             if matches!(address, window::SLOTS | window::PER_CPU) {
                 let frame = leaf.frame(address);
@@ -80,7 +83,7 @@ pub(crate) fn run(kernel: &Kernel, roots: &[u64]) -> Audit {
         odd(uneven, "a CPU has another entry in a view");
         odd(foreign, "a view has another entry for the kernel's memory");
         tables.each_own(|level3, base| {
-            walk(level3, None, 3, base, true, &mut |address, leaf| {
+            walk(level3, None, 3, base, Above::ALL, &mut |address, leaf| {
                 note(
                     address,
                     leaf,
@@ -89,16 +92,59 @@ pub(crate) fn run(kernel: &Kernel, roots: &[u64]) -> Audit {
             });
         });
     }
+    audit_narrow(kernel, levels, &mut note);
     audit
 }
 
-/// Calls with every leaf below a table, but for what it shares with another one.
+/// What entries above a leaf allow.
+#[derive(Clone, Copy)]
+struct Above {
+    user: bool,
+    writable: bool,
+}
+
+impl Above {
+    const ALL: Self = Above { user: true, writable: true };
+}
+
+/// Every narrow root that is as its view is now.
+fn audit_narrow(kernel: &Kernel, levels: u8, note_fn: &mut dyn FnMut(u64, Leaf, Option<&'static str>)) {
+    for roots in (0..kernel.narrow_roots.len()).filter_map(|cpu| kernel.narrow_roots.get(cpu)) {
+        roots.each(|number, word, changes, root| {
+            let view = kernel.views.at_number(number).map(|at| &kernel.views[at].tables);
+            let Some(view) = view.filter(|view| view.changes() == changes) else { return };
+            walk(root, None, levels, 0, Above::ALL, &mut |address, leaf| {
+                let rule = broken_rule(address, leaf).or_else(|| narrow_rule(word, address, leaf));
+                note_fn(address, leaf, rule);
+            });
+            let narrow = PageTables::at(root.0, levels);
+            view.each_own(|level3, base| {
+                walk(level3, None, 3, base, Above::ALL, &mut |address, leaf| {
+                    if word.rights(leaf.key()) > Rights::NoAccess && narrow.walk(address).is_none() {
+                        note_fn(address, leaf, Some("a narrow root does not show what its word opens"));
+                    }
+                });
+            });
+        });
+    }
+}
+
+/// What is wrong with a page that a narrow root shows.
+fn narrow_rule(word: Pkrs, address: u64, leaf: Leaf) -> Option<&'static str> {
+    let access = if leaf.writable() { Access::Write } else { Access::Read };
+    let stub = entry::pages().any(|page| page == address) && !leaf.writable();
+    let open = !leaf.is_keyed() || word.permits(leaf.key(), access, true) || stub;
+    (!open).then_some("a narrow root shows what its word closes")
+}
+
+/// Calls with every leaf below a table, but for what it shares with another one. What an entry above forbids to write is
+/// read-only in the leaf, too.
 fn walk(
     table: Table,
     shared: Option<Table>,
     level: u8,
     base: u64,
-    user: bool,
+    above: Above,
     leaf_fn: &mut dyn FnMut(u64, Leaf),
 ) {
     for n in 0..512 {
@@ -108,12 +154,13 @@ fn walk(
             continue;
         }
         let address = canonical(base | (n as u64) << (12 + 9 * (u64::from(level) - 1)), level);
-        let user = user && entry & 4 != 0;
+        let above = Above { user: above.user && entry & 4 != 0, writable: above.writable && entry & 2 != 0 };
         if is_leaf(entry, level) {
-            leaf_fn(address, Leaf { entry, level, user });
+            let entry = if above.writable { entry } else { entry & !2 };
+            leaf_fn(address, Leaf { entry, level, user: above.user });
         } else {
             let below = (is_present(other) && !is_leaf(other, level)).then_some(Table(other & ADDRESS));
-            walk(Table(entry & ADDRESS), below, level - 1, address, user, leaf_fn);
+            walk(Table(entry & ADDRESS), below, level - 1, address, above, leaf_fn);
         }
     }
 }
@@ -141,7 +188,7 @@ fn broken_rule(address: u64, leaf: Leaf) -> Option<&'static str> {
         return Some("outside of every area");
     }
     let key = leaf.key();
-    if key == Pkey::OPEN && protection::in_force().has_keys() && leaf.is_keyed() {
+    if key == Pkey::OPEN && leaf.is_keyed() {
         return Some("under key 0");
     }
     if (DIRECT_MAP..DIRECT_MAP + DIRECT_MAP_BYTES).contains(&address) && key != Pkey::KERNEL {
@@ -192,12 +239,11 @@ fn is_region(address: u64) -> bool {
 
 /// What is wrong with a page of a slot or a region in the kernel's own root.
 fn owner_rule(kernel: &Kernel, address: u64, key: Pkey) -> Option<&'static str> {
-    let has_keys = protection::in_force().has_keys();
     if let Some(slot) = layout::slot_of(address) {
         let domain = kernel.domains.at_number(slot as u32).map(|at| &kernel.domains[at]);
         return match domain {
             None => Some("page in the slot of no domain"),
-            Some(domain) if has_keys && domain.key != Some(key) => {
+            Some(domain) if domain.key != Some(key) => {
                 Some("private page without its domain's key")
             }
             Some(_) => None,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::arch::entry::{self, Sites};
 use crate::arch::protection::Instructions;
-use crate::arch::{gdt, insn, record, window};
+use crate::arch::{gdt, insn, protection, record, window};
 use crate::boot::{Boot, RamUse};
 use libpks::abi::layout;
 use libpks::frames::FrameBitmap;
@@ -344,7 +344,7 @@ fn map_window(memory: &mut Memory, number: u64) -> Result<(), BringupError> {
     let constants = frame(memory)?;
     memory.map_page(window::CONSTANTS, constants, Mapping::READ_UNDER_ANY_PKRS)?;
     memory.map_page(window::CONSTANTS_ALIAS, constants, Mapping::data(Pkey::KERNEL))?;
-    let words = window::initial_constants(number);
+    let words = window::initial_constants(number, protection::in_force().kernel_value(memory.tables.root.0));
     for (n, word) in words.into_iter().enumerate() {
         super::direct::write_word(constants + n as u64 * 8, word);
     }

@@ -18,6 +18,7 @@ pub(crate) mod audit;
 pub(crate) mod bringup;
 mod direct;
 mod map;
+mod narrow;
 mod paging;
 mod table;
 pub(crate) mod translations;
@@ -27,6 +28,7 @@ mod view;
 pub(crate) use bringup::forget_init;
 pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
 pub(crate) use map::{Leaf, MapError, Mapping, PageTables};
+pub(crate) use narrow::{NarrowRoots, REGION_ALIGN, REGIONS_BYTES as NARROW_REGIONS_BYTES};
 pub(crate) use table::ReservedTable;
 pub(crate) use view::ViewTables;
 

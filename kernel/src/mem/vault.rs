@@ -14,10 +14,17 @@ use libpks::pkey::Pkey;
 
 /// Of each CPU, the table of level 1 that maps its vault.
 static TABLES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+/// The same in the CPU's narrow roots, which show the vault while it is open, and not at all when it is shut; 0 if there are none.
+static NARROW_TABLES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
 /// Tells which table maps a CPU's vault, before that CPU runs.
 pub(super) fn found(cpu: usize, table: Table) {
     TABLES[cpu].store(table.0, Ordering::Relaxed);
+}
+
+/// Tells which table maps a CPU's vault in its narrow roots.
+pub(super) fn found_narrow(cpu: usize, table: Table) {
+    NARROW_TABLES[cpu].store(table.0, Ordering::Relaxed);
 }
 
 /// What the entry code needs to open this CPU's vault and to shut it: where its leaf lies in the direct map, and the two
@@ -57,7 +64,12 @@ pub(crate) fn run<F: Copy, R>(routine: F, call_fn: impl FnOnce(F) -> R) -> R {
 /// Gives this CPU's vault other rights. Nothing else runs here meanwhile, for interrupts are off.
 fn protect(mapping: Mapping) {
     let (table, at) = place();
-    table.set(at, entry(table, at, mapping));
+    let entry = entry(table, at, mapping);
+    table.set(at, entry);
+    let narrow = NARROW_TABLES[window::cpu()].load(Ordering::Relaxed);
+    if narrow != 0 {
+        Table(narrow).set(at, if mapping.executable { entry } else { 0 });
+    }
     insn::invalidate_page(window::VAULT);
 }
 

@@ -29,16 +29,22 @@ struct Top {
 pub(crate) struct ViewTables {
     /// By CPU. All have the same entries but for the one that leads to the window.
     tops: Vec<Top, MAX_CPUS>,
+    /// How often something was shown, hidden or put under another key.
+    changes: u64,
+}
+
+/// Whether an address is in the area of regions.
+pub(super) fn is_region(address: u64) -> bool {
+    (layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address)
 }
 
 /// Whether each view has entries of its own at an address.
 fn is_own(address: u64) -> bool {
-    let regions = layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES;
-    layout::slot_of(address).is_some() || regions.contains(&address)
+    layout::slot_of(address).is_some() || is_region(address)
 }
 
 /// The first address under an entry of a table of level 4.
-fn address_of(entry: usize) -> u64 {
+pub(super) fn address_of(entry: usize) -> u64 {
     // All areas but the test page's lie in the upper half.
     let sign = if entry >= 256 { !0 << 48 } else { 0 };
     sign | (entry as u64) << 39
@@ -50,7 +56,7 @@ impl ViewTables {
     /// # Errors
     /// [`NoFrames`]; nothing is taken then.
     pub(crate) fn new(memory: &mut Memory, kernel_roots: &[u64]) -> Result<ViewTables, NoFrames> {
-        let mut view = ViewTables { tops: Vec::new() };
+        let mut view = ViewTables { tops: Vec::new(), changes: 0 };
         for &root in kernel_roots {
             match copy_top(memory, Table(root)) {
                 Ok(top) => drop(view.tops.push(top)),
@@ -83,6 +89,17 @@ impl ViewTables {
         self.tops.iter().map(|top| top.root.0)
     }
 
+    /// How often something was shown, hidden or put under another key so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The root and the table of level 4 as the first CPU has them.
+    pub(super) fn top(&self) -> (Table, Table) {
+        let Top { root, level4 } = self.tops[0];
+        (root, level4)
+    }
+
     /// As the first CPU has them: the others lead to the same tables.
     fn tables(&self) -> PageTables {
         PageTables::at(self.tops[0].level4.0, 4)
@@ -105,6 +122,7 @@ impl ViewTables {
     /// # Errors
     /// [`NoFrames`].
     pub(crate) fn show_slot(&mut self, memory: &mut Memory, base: u64) -> Result<(), NoFrames> {
+        self.changes += 1;
         self.reserve(memory, base)?;
         let frames = &mut memory.frames;
         let below = memory.tables.table_at(base, 2, &mut || take_frame(frames)).map_err(|_| NoFrames)?;
@@ -115,6 +133,7 @@ impl ViewTables {
 
     /// Shows a slot no longer. The caller invalidates it on every CPU.
     pub(crate) fn hide_slot(&mut self, base: u64) {
+        self.changes += 1;
         let level4 = self.tops[0].level4.get(index(base, 4));
         if is_present(level4) {
             Table(level4 & ADDRESS).set(index(base, 3), 0);
@@ -127,6 +146,7 @@ impl ViewTables {
     /// [`NoFrames`].
     pub(crate) fn show_page(&mut self, memory: &mut Memory, address: u64, key: Pkey) -> Result<(), NoFrames> {
         let Some(leaf) = memory.tables.walk(address).filter(|leaf| leaf.level == 1) else { return Ok(()) };
+        self.changes += 1;
         self.reserve(memory, address)?;
         let frames = &mut memory.frames;
         let table = self.tables().table_at(address, 1, &mut || take_frame(frames)).map_err(|_| NoFrames)?;
@@ -136,6 +156,7 @@ impl ViewTables {
 
     /// Shows pages of a region no longer. The caller invalidates them on every CPU.
     pub(crate) fn hide_pages(&mut self, address: u64, pages: u64) {
+        self.changes += 1;
         for page in 0..pages {
             self.tables().unmap(address + page * PAGE);
         }
@@ -143,6 +164,7 @@ impl ViewTables {
 
     /// Gives pages of a region another key. The caller invalidates them on every CPU.
     pub(crate) fn set_key(&mut self, address: u64, pages: u64, key: Pkey) {
+        self.changes += 1;
         for page in 0..pages {
             self.tables().set_key(address + page * PAGE, key);
         }
@@ -184,7 +206,7 @@ impl ViewTables {
 }
 
 /// The table of level 4 below a root, with 5 levels or with 4.
-fn level4_of(root: Table, five: bool) -> Table {
+pub(super) fn level4_of(root: Table, five: bool) -> Table {
     if five { Table(root.get(index(layout::SLOTS_BASE, 5)) & ADDRESS) } else { root }
 }
 

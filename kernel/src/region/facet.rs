@@ -4,7 +4,6 @@
 //! whether there are any: what a domain shares is not under the key of what it has for itself.
 
 use super::{PooledKey, Region};
-use crate::arch::protection;
 use crate::mem::{self, PAGE, translations};
 use crate::object::Ref;
 use crate::state::Kernel;
@@ -176,11 +175,8 @@ impl Kernel {
         self.leave_pooled(pooled);
     }
 
-    /// The key for the pages of a region that a view shows. Without keys there is only the open one.
+    /// The key for the pages of a region that a view shows.
     fn map_class(&mut self, view: Ref<View>, member: &mut Member) -> Result<Pkey, Error> {
-        if !protection::in_force().has_keys() {
-            return Ok(Pkey::OPEN);
-        }
         let keys = &mut self.views[view].keys;
         let key = self.sharing.map(member, keys)?;
         translations::note_keys(keys);
@@ -220,7 +216,7 @@ impl Kernel {
     /// `KeysExhausted`.
     pub(crate) fn open_facet(&mut self, region: Ref<Region>, facet: Ref<Facet>) -> Result<(), Error> {
         let Facet { view, member, .. } = &mut self.facets[facet];
-        if !protection::in_force().has_keys() || member.is_mapped() {
+        if member.is_mapped() {
             return Ok(());
         }
         let view = *view;

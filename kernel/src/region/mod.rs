@@ -6,7 +6,8 @@ mod facet;
 pub(crate) use facet::Facet;
 
 use crate::domain::{Domain, Payer};
-use crate::mem::{self, Mapping, PAGE};
+use crate::arch::protection;
+use crate::mem::{self, Mapping, NARROW_REGIONS_BYTES, PAGE, REGION_ALIGN};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::view::View;
@@ -89,14 +90,16 @@ impl Kernel {
 
     /// The lowest place where so many pages fit, with a guard page behind them, and the region before it.
     fn find_room(&self, pages: u64) -> Option<(Option<Ref<Region>>, u64)> {
-        let bytes = (pages + 1) * PAGE;
+        let roots = protection::in_force().has_roots();
+        let (align, area) = if roots { (REGION_ALIGN, NARROW_REGIONS_BYTES) } else { (PAGE, layout::REGIONS_BYTES) };
+        let spanned = |pages: u64| ((pages + 1) * PAGE).next_multiple_of(align);
+        let bytes = spanned(pages);
         let (mut previous, mut address, mut next) = (None, layout::REGIONS_BASE, self.first_region);
         while let Some(at) = next.filter(|&at| self.regions[at].address - address < bytes) {
             let Region { address: start, pages, next: behind, .. } = self.regions[at];
-            (previous, address, next) = (Some(at), start + (pages + 1) * PAGE, behind);
+            (previous, address, next) = (Some(at), start + spanned(pages), behind);
         }
-        let end = layout::REGIONS_BASE + layout::REGIONS_BYTES;
-        (address + bytes <= end).then_some((previous, address))
+        (address + bytes <= layout::REGIONS_BASE + area).then_some((previous, address))
     }
 
     /// Puts a region into the list behind another, or at its head.

@@ -3,13 +3,16 @@
 
 use super::{MENDED, Outcome, probe, word_from};
 use crate::arch::protection::{IA32_PKRS, pkrs_number, pkrs_write};
+use crate::arch::window;
 use crate::mem::{self, LEAF_TEST, Mapping, PAGE, vault};
+use crate::object::Ref;
 use crate::state::Kernel;
+use crate::thread::Thread;
 use core::arch::naked_asm;
 use core::arch::x86_64::__cpuid;
 use libpks::abi::Error;
 use libpks::abi::selftest::LEAF_EXECUTABLE;
-use libpks::pkey::{Pkey, Pkrs};
+use libpks::pkey::Pkey;
 
 /// Bytes of address space between the test pages of two sizes.
 const SPAN: u64 = 1 << 30;
@@ -20,17 +23,17 @@ const MOV_EAX: u8 = 0xb8;
 const JMP_RDX: [u8; 2] = [0xff, 0xe2];
 
 /// Jumps to the test page under a word, and comes back through RDX or, when the fetch faults, through the table of
-/// fix-ups. RDI the address, ESI the word, RDX where EAX goes that the page has set, or 0.
+/// fix-ups. RDI the address, RSI what is written for the word, RDX where EAX goes that the page has set, or 0.
 ///
 /// # Safety
 /// Keys are on; interrupts are off; at the address lies the code that [`code`] makes, or a page whose fetch faults.
 #[unsafe(naked)]
 #[unsafe(link_section = ".vault.text")]
-unsafe extern "C" fn fetch_page(address: u64, word: u32, value: *mut u64) {
+unsafe extern "C" fn fetch_page(address: u64, word: u64, value: *mut u64) {
     naked_asm!(
         "push rbx",
         "mov rbx, rdx",
-        "mov eax, esi",
+        "mov rax, rsi",
         pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
         write_pkrs!(),
@@ -40,7 +43,7 @@ unsafe extern "C" fn fetch_page(address: u64, word: u32, value: *mut u64) {
         "jmp rdi",
         "2:",
         "mov r9, rax",
-        "mov eax, {kernel}",
+        "mov rax, [{kernel}]",
         pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
         write_pkrs!(),
@@ -51,12 +54,12 @@ unsafe extern "C" fn fetch_page(address: u64, word: u32, value: *mut u64) {
         ".quad {page}, 2b",
         ".popsection",
         pkrs = const IA32_PKRS,
-        kernel = const Pkrs::KERNEL.raw(),
+        kernel = const window::KERNEL as i64,
         page = const LEAF_TEST as i64,
     )
 }
 
-type FetchPage = unsafe extern "C" fn(u64, u32, *mut u64);
+type FetchPage = unsafe extern "C" fn(u64, u64, *mut u64);
 
 /// What is in the page before the access.
 fn code(value: u32) -> [u8; 8] {
@@ -73,9 +76,9 @@ impl Kernel {
     /// See [`libpks::abi::selftest::SelfTestOp::LeafAccess`].
     pub(super) fn leaf_access(
         &mut self,
+        thread: Ref<Thread>,
         [shape, key, word, access, value, _]: [u64; 6],
     ) -> Result<[u64; 8], Error> {
-        self.need_keys()?;
         let (level, executable) = (shape & 0xff, shape & LEAF_EXECUTABLE != 0);
         let key = u8::try_from(key).ok().and_then(Pkey::new).ok_or(Error::InvalidArgument)?;
         let word = word_from(word)?;
@@ -102,11 +105,13 @@ impl Kernel {
         let address = base + (frame & (bytes - 1));
         let content = if access == FETCH { code(value as u32) } else { before(access, value).to_le_bytes() };
         mem::copy_to_frame(frame, 0, &content);
-        let outcome = if access == FETCH {
-            fetch(address, word)
-        } else {
-            probe::access(address, word, access as u32, value, probe::Circumstances::Usual)
-        };
+        let outcome = self.under(thread, word, |written| {
+            if access == FETCH {
+                fetch(address, written)
+            } else {
+                probe::access(address, written, access as u32, value, probe::Circumstances::Usual)
+            }
+        })?;
         let leaf = mem::with(|memory| memory.tables.walk(address));
         let mut after = [0; 8];
         mem::copy_from_frame(frame, 0, &mut after);
@@ -115,7 +120,7 @@ impl Kernel {
         mem::with(|memory| memory.release_frame(frame));
         let leaf = leaf.ok_or(Error::NotFound)?;
         let memory = u64::from_le_bytes(after);
-        let Outcome { value, faulted, error, cr2 } = outcome;
+        let Outcome { value, faulted, error, cr2, .. } = outcome;
         Ok([faulted, error, cr2, value, leaf.entry, u64::from(leaf.level), memory, address])
     }
 }
@@ -125,11 +130,11 @@ fn before(access: u64, value: u64) -> u64 {
     if access == 0 { value } else { !value }
 }
 
-fn fetch(address: u64, word: Pkrs) -> Outcome {
+fn fetch(address: u64, written: u64) -> Outcome {
     super::retry_over_nmis(|| {
         let mut value = 0;
         // SAFETY: keys are on, interrupts are off in the kernel; the page holds code that comes back, or cannot be executed.
-        vault::run(fetch_page as FetchPage, |fetch| unsafe { fetch(address, word.raw(), &raw mut value) });
+        vault::run(fetch_page as FetchPage, |fetch| unsafe { fetch(address, written, &raw mut value) });
         Outcome { value, ..*MENDED.lock() }
     })
 }

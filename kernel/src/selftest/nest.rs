@@ -101,7 +101,6 @@ impl Kernel {
         &mut self,
         [levels, innermost, asked, ..]: [u64; 6],
     ) -> Result<[u64; 8], Error> {
-        self.need_keys()?;
         let levels = usize::try_from(levels).ok().filter(|&levels| (1..=LEVELS).contains(&levels));
         let levels = levels.ok_or(Error::InvalidArgument)?;
         let asked =

@@ -2,11 +2,13 @@
 
 use super::{MENDED, Outcome, retry_over_nmis, word_from};
 use crate::arch::protection::{self, IA32_PKRS, pkrs_number, pkrs_write};
+use crate::arch::window;
 use crate::mem::vault;
+use crate::object::Ref;
 use crate::state::Kernel;
+use crate::thread::Thread;
 use core::arch::naked_asm;
 use libpks::abi::Error;
-use libpks::pkey::Pkrs;
 
 /// What is different while the access is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +32,7 @@ impl Circumstances {
     }
 }
 
-/// One access under a rights word, and back under the kernel's. RDI the address, ESI the word, EDX 0 to read and 1 to
+/// One access under a rights word, and back under the kernel's. RDI the address, RSI what is written for the word, EDX 0 to read and 1 to
 /// write, RCX the value, R8 where the value read goes, R9D the code of the [`Circumstances`].
 ///
 /// # Safety
@@ -39,7 +41,7 @@ impl Circumstances {
 #[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn probe_access(
     address: u64,
-    word: u32,
+    word: u64,
     write: u32,
     value: u64,
     read: *mut u64,
@@ -59,7 +61,7 @@ unsafe extern "C" fn probe_access(
         "btr r10, 16",           // WP
         "mov cr0, r10",
         "2:",
-        "mov eax, esi",
+        "mov rax, rsi",
         pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
         write_pkrs!(),
@@ -84,7 +86,7 @@ unsafe extern "C" fn probe_access(
         "mov cr4, r12",
         "invlpg [rdi]",
         "8:",
-        "mov eax, {kernel}",
+        "mov rax, [{kernel}]",
         pkrs_number!("mov ecx, {pkrs}"),
         "xor edx, edx",
         write_pkrs!(),
@@ -100,16 +102,16 @@ unsafe extern "C" fn probe_access(
         ".quad 6b, 5b",
         ".popsection",
         pkrs = const IA32_PKRS,
-        kernel = const Pkrs::KERNEL.raw(),
+        kernel = const window::KERNEL as i64,
     )
 }
 
-type ProbeAccess = unsafe extern "C" fn(u64, u32, u32, u64, *mut u64, u32);
+type ProbeAccess = unsafe extern "C" fn(u64, u64, u32, u64, *mut u64, u32);
 
-/// Makes the access.
+/// Makes the access, under what is written for a rights word.
 pub(super) fn access(
     address: u64,
-    word: Pkrs,
+    written: u64,
     access: u32,
     value: u64,
     circumstances: Circumstances,
@@ -119,7 +121,7 @@ pub(super) fn access(
         // SAFETY: keys are on, interrupts are off in the kernel; whatever the address is, its fault is mended. What a write
         // changes is the test's affair: the capability is there for that.
         vault::run(probe_access as ProbeAccess, |probe| unsafe {
-            probe(address, word.raw(), access, value, &raw mut read, circumstances.code());
+            probe(address, written, access, value, &raw mut read, circumstances.code());
         });
         Outcome { value: read, ..*MENDED.lock() }
     })
@@ -128,15 +130,21 @@ pub(super) fn access(
 impl Kernel {
     pub(super) fn probe(
         &mut self,
+        thread: Ref<Thread>,
         [address, word, access_word, value, ..]: [u64; 6],
         circumstances: Circumstances,
     ) -> Result<[u64; 8], Error> {
-        self.need_keys()?;
+        if circumstances == Circumstances::WithoutKeys {
+            self.need_keys()?;
+        }
         if access_word > 1 {
             return Err(Error::InvalidArgument);
         }
-        let outcome = access(address, word_from(word)?, access_word as u32, value, circumstances);
-        let Outcome { value, faulted, error, cr2 } = outcome;
+        let word = word_from(word)?;
+        let outcome = self.under(thread, word, |written| {
+            access(address, written, access_word as u32, value, circumstances)
+        })?;
+        let Outcome { value, faulted, error, cr2, .. } = outcome;
         Ok([faulted, error, cr2, value, 0, 0, 0, 0])
     }
 }

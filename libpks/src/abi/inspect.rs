@@ -54,15 +54,15 @@ pub enum Isolation {
     Pks,
     /// Protection keys for user pages, which the kernel has all pages be.
     Pku,
-    /// Nothing: this CPU has no keys.
-    None,
+    /// Page tables for each rights word, for no keys are in use.
+    Views,
 }
 
 impl Isolation {
     /// Whether there are keys.
     #[must_use]
     pub const fn has_keys(self) -> bool {
-        !matches!(self, Isolation::None)
+        true
     }
 }
 
@@ -71,7 +71,7 @@ impl core::fmt::Display for Isolation {
         f.write_str(match self {
             Isolation::Pks => "PKS",
             Isolation::Pku => "PKU",
-            Isolation::None => "NONE",
+            Isolation::Views => "VIEWS",
         })
     }
 }

@@ -40,12 +40,6 @@ impl Session {
             self.screen,
             "\nPortcullis {version}, started by {loader}, {cpus} CPUs, isolation: {isolation}"
         );
-        if *isolation == Isolation::None {
-            let _ = writeln!(
-                self.screen,
-                "This CPU has no protection keys: nothing walls the domains off from each other."
-            );
-        }
         let _ = writeln!(self.screen, "`help` lists the commands.");
     }
 
@@ -130,7 +124,6 @@ impl Session {
 
 fn prompt(system: &SystemInfo) -> String {
     match system.isolation {
-        Isolation::Pks | Isolation::Pku => "pks> ".into(),
-        Isolation::None => "isolation: NONE pks> ".into(),
+        Isolation::Pks | Isolation::Pku | Isolation::Views => "pks> ".into(),
     }
 }

@@ -121,7 +121,7 @@ pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
         unbootable(
             "unknown_protection",
             lab.boots(machine().cmdline("protection=all cmd=poweroff")),
-            &["protection= takes pks or pku"],
+            &["protection= takes pks, pku or views"],
         ),
         unbootable(
             "unknown_views",

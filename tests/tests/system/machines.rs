@@ -47,7 +47,7 @@ impl Cpu {
         match self {
             Pks => Isolation::Pks,
             Pku => Isolation::Pku,
-            NoKeys | Qemu64 => Isolation::None,
+            NoKeys | Qemu64 => Isolation::Views,
         }
     }
 }

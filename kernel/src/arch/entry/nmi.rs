@@ -22,7 +22,7 @@ stub! {
     take_evidence!("S1"),
     write_pkrs!(),
     range_begin!(),
-    bad_unless_written!(".LWORD"),
+    bad_unless_written!("[.LKERNEL]"),
     "lfence",
     "cli",
     "inc dword ptr [.LDEPTH]",

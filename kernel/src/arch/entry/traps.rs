@@ -171,7 +171,7 @@ stub! {
     ".entry" gate_bad [gate_bad = gate_bad, nested = nested6, event = kernel_event, exit = trap_exit]
     pkrs_number!("mov ecx, .LPKRS"),
     "xor edx, edx",
-    "mov eax, .LWORD",
+    "mov rax, [.LKERNEL]",
     write_and_commit!(),
     own_stack!("KSTK"),
     "mov qword ptr [.LREC+.LrVEC], 0x103",

@@ -17,24 +17,27 @@ use libpks::rt::{Inspect, Key, KeyPool, Owned, Region, SelfTest, Thread};
 use libpks::proto::pks_test::SERVER;
 use libpks::proto::pks_test::checks::{Run, Stop};
 
-/// The bit of CR4 that switches the keys on: CR4.PKS, CR4.PKE (Intel SDM vol. 3A, section 2.5).
-pub(crate) const fn control_bit(isolation: Isolation) -> u64 {
-    match isolation {
-        Isolation::Pks => 1 << 24,
-        Isolation::Pku => 1 << 22,
-        Isolation::None => 0,
-    }
+/// Whether CR4 has the keys on that are said to be in use, and no others: CR4.PKS, CR4.PKE (Intel SDM vol. 3A, section 2.5).
+pub(crate) const fn keys_on(isolation: Isolation, cr4: u64) -> bool {
+    const PKS: u64 = 1 << 24;
+    const PKU: u64 = 1 << 22;
+    let bits = match isolation {
+        Isolation::Pks => PKS,
+        Isolation::Pku => PKU,
+        Isolation::Views => 0,
+    };
+    cr4 & (PKS | PKU) == bits
 }
 
-/// Whether the CPU that the calling thread runs on names the keys that are said to be in use, or any if none are: CPUID.(EAX=7,ECX=0):ECX
-/// (Intel SDM vol. 2A, CPUID).
+/// Whether the CPU that the calling thread runs on names the keys that are said to be in use: CPUID.(EAX=7,ECX=0):ECX (Intel SDM vol. 2A,
+/// CPUID). Views need none.
 pub(crate) fn cpu_names_keys(isolation: Isolation) -> bool {
     const PKS: u32 = 1 << 31;
     const PKU: u32 = 1 << 3;
     let bits = match isolation {
         Isolation::Pks => PKS,
         Isolation::Pku => PKU,
-        Isolation::None => PKS | PKU,
+        Isolation::Views => return true,
     };
     __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).ecx & bits != 0
 }

@@ -5,7 +5,7 @@ use libpks::abi::message::WORDS;
 use libpks::abi::selftest::{LEAF_EXECUTABLE, SelfTestOp};
 use libpks::pkey::{Access, Pkey, Pkrs, pte_key};
 
-use super::{Tools, control_bit};
+use super::{Tools, keys_on};
 
 /// What came of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,7 +152,7 @@ impl Tools {
     pub(crate) fn words(&self, cpu: u32) -> Result<Words, Error> {
         let [interrupted, kernel, cr4, ..] = self.ask(SelfTestOp::ReadPkrs, [u64::from(cpu), 0, 0, 0, 0])?;
         let interrupted = Pkrs::from_raw(u32::try_from(interrupted).map_err(|_| Error::Malformed)?);
-        let keys_on = cr4 & control_bit(self.isolation) != 0;
+        let keys_on = keys_on(self.isolation, cr4);
         Ok(Words { interrupted, kernel, cr4, keys_on })
     }
 

@@ -1,6 +1,7 @@
 //! P4 and P14: what a key does in a leaf of any size, and that it does nothing about fetches.
 
 use libpks::abi::Error;
+use libpks::abi::inspect::Isolation;
 use libpks::pkey::{Access, Pkrs, Rights};
 use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
@@ -14,6 +15,8 @@ const EXECUTE_DISABLE: u64 = 1 << 63;
 /// Error codes of #PF without the bit for keys: a fetch from a page that is there, a write to one that is read-only.
 const FETCH_DENIED: u64 = 0x11;
 const WRITE_DENIED: u64 = 0x03;
+/// And a fetch from a page that a root of the rights word does not show.
+const FETCH_HIDDEN: u64 = 0x31;
 /// What is read or written.
 const VALUE: u64 = 0x4c45_4146_0000_0001;
 /// What the code in the page returns.
@@ -61,7 +64,8 @@ fn through(tools: &Tools, checks: &Checks, shape: LeafShape, target: &Target, ro
     checks.same(format_args!("{what}: what is left of the mapping"), left, Err(Error::NotFound))
 }
 
-/// P14: a fetch is not checked against the key, XD forbids it; data accesses to the same page obey both.
+/// P14: a fetch is not checked against the key, XD forbids it; data accesses to the same page obey both. A root that shows the
+/// page to no access refuses the fetch too.
 pub(in crate::scenarios) fn fetch(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let target = Target::new(tools)?;
     for rights in [Rights::NoAccess, Rights::ReadOnly, Rights::ReadWrite] {
@@ -74,7 +78,12 @@ pub(in crate::scenarios) fn fetch(tools: &Tools, checks: &Checks) -> Run<Seen> {
             from_text.leaf.entry & EXECUTE_DISABLE == 0 && from_text.leaf.key() == target.key,
             format_args!("text is mapped by {:#x}", from_text.leaf.entry),
         )?;
-        checks.same(format_args!("fetch with {rights}"), from_text.probed, Probed::Done(RETURNED))?;
+        let hidden = tools.isolation == Isolation::Views && rights == Rights::NoAccess;
+        let fetched = match hidden {
+            true => Probed::Faulted { code: FETCH_HIDDEN, cr2: from_text.address },
+            false => Probed::Done(RETURNED),
+        };
+        checks.same(format_args!("fetch with {rights}"), from_text.probed, fetched)?;
         let from_data = access(false, LeafAccess::Fetch, RETURNED)?;
         checks.that(
             from_data.leaf.entry & EXECUTE_DISABLE != 0,
