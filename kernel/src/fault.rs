@@ -136,9 +136,8 @@ impl Kernel {
             return record.error & PRESENT == 0 && leaf.is_some();
         }
         record.error & KEY != 0
-            && leaf.is_some_and(|leaf| {
-                self.seat(thread).word.permits(leaf.key(), access_in(record.error), true)
-            })
+            && leaf
+                .is_some_and(|leaf| self.seat(thread).word.permits(leaf.key(), access_in(record.error), true))
     }
 
     /// What a record has of a trap becomes what keys would have left in it, where roots stand for them: the rights word that
@@ -166,7 +165,9 @@ impl Kernel {
         let (fetch, write) = (error & FETCH != 0, error & WRITE != 0);
         match () {
             () if fetch && !leaf.executable() => plain | PRESENT,
-            () if leaf.is_keyed() && !word.permits(leaf.key(), access_in(error), true) => plain | PRESENT | KEY,
+            () if leaf.is_keyed() && !word.permits(leaf.key(), access_in(error), true) => {
+                plain | PRESENT | KEY
+            }
             () if write && !leaf.writable() => plain | PRESENT,
             () => error,
         }

@@ -7,7 +7,7 @@ use crate::mem::{self, PAGE, PageTables};
 use crate::trap;
 use core::sync::atomic::AtomicU64;
 use libpks::abi::inspect::{PlaceInfo, PlaceKind};
-use libpks::abi::{Name, layout, name};
+use libpks::abi::{Name, name};
 
 /// A word that nobody uses, among the kernel's variables.
 static VARIABLE: AtomicU64 = AtomicU64::new(0x6b65_726e_656c);
@@ -47,7 +47,7 @@ fn fixed() -> impl IntoIterator<Item = (&'static str, PlaceKind, u64)> {
     [
         ("kernel variable", Private, (&raw const VARIABLE).addr() as u64),
         ("kernel constant", Private, (&raw const CONSTANT).addr() as u64),
-        ("kernel text", Private, layout::KERNEL_BASE),
+        ("kernel text", Private, trap::kernel_event as *const () as u64),
         ("direct map", Private, mem::DIRECT_MAP + (1 << 20)),
         ("page table", Private, mem::DIRECT_MAP + root),
         ("kernel tables", Private, mem::KERNEL_TABLES),

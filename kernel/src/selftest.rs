@@ -19,8 +19,8 @@ mod tamper;
 
 use crate::arch::protection::{self, IA32_PKRS, live_pkrs, pkrs_number, pkrs_read, pkrs_write};
 use crate::arch::record::Record;
-use crate::fault::PAGE_FAULT;
 use crate::arch::{apic, insn, power, window};
+use crate::fault::PAGE_FAULT;
 use crate::mem::{self, Mapping, UNKEYED_TEST_PAGE, vault};
 use crate::object::Ref;
 use crate::state::Kernel;
@@ -166,7 +166,9 @@ impl Kernel {
     ) -> Result<[u64; 8], Error> {
         match op {
             SelfTestOp::Probe => self.probe(thread, args, Circumstances::Usual),
-            SelfTestOp::ProbeWithoutWriteProtect => self.probe(thread, args, Circumstances::WithoutWriteProtect),
+            SelfTestOp::ProbeWithoutWriteProtect => {
+                self.probe(thread, args, Circumstances::WithoutWriteProtect)
+            }
             SelfTestOp::ProbeWithoutKeys => self.probe(thread, args, Circumstances::WithoutKeys),
             SelfTestOp::LeafAccess => self.leaf_access(thread, args),
             SelfTestOp::SetLeafKey => self.set_leaf_key(thread, args[0], args[1]),

@@ -27,9 +27,6 @@ pub enum Failure {
     /// The guest's test link could not do what it was asked.
     #[error("the test link says: {0}")]
     Refused(Problem),
-    /// The guest skipped a scenario on a machine that has everything that a scenario may need.
-    #[error("the guest skipped it, on a machine that lacks nothing")]
-    Skipped,
     /// The boot ended without the guest's closing record, so nothing that it said counts.
     #[error("no closing record: {0}")]
     NoClosing(String),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use libpks::abi::inspect::Isolation;
 use serde::Serialize;
 
-use crate::session::{Passed, Session};
+use crate::session::Session;
 
 /// A machine as the matrix tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,8 +35,6 @@ pub struct Counts {
     pub passed: usize,
     /// Not good.
     pub failed: usize,
-    /// The guest said why this machine cannot do it.
-    pub skipped: usize,
 }
 
 /// What came of one configuration.
@@ -69,13 +67,11 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It was; how many skips there had to be if all of its tests were chosen.
+    /// It was.
     Ran {
         /// What came of it.
         #[serde(flatten)]
         tally: Tally,
-        /// Scenarios that must be skipped; `None` when only a part was chosen.
-        due_skips: Option<usize>,
     },
     /// This host cannot run it.
     Ignored {
@@ -102,8 +98,7 @@ pub struct Matrix {
 impl Counts {
     fn count(&mut self, result: &crate::session::Result) {
         *match result {
-            Ok(Passed::Done) => &mut self.passed,
-            Ok(Passed::Skipped) => &mut self.skipped,
+            Ok(()) => &mut self.passed,
             Err(_) => &mut self.failed,
         } += 1;
     }
@@ -111,7 +106,6 @@ impl Counts {
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
-        self.skipped += other.skipped;
     }
 }
 
@@ -140,8 +134,8 @@ impl Tally {
     fn columns(&self) -> String {
         let (s, o) = (self.scenarios, self.others);
         format!(
-            "{:>6} {:>6} {:>7}  {:>6} {:>6}  {:>5}  {:>7.1}",
-            s.passed, s.failed, s.skipped, o.passed, o.failed, self.boots, self.seconds
+            "{:>6} {:>6}  {:>6} {:>6}  {:>5}  {:>7.1}",
+            s.passed, s.failed, o.passed, o.failed, self.boots, self.seconds
         )
     }
 }
@@ -153,7 +147,7 @@ impl Matrix {
         let mut ran = 0;
         let mut sum = Tally::default();
         for row in &self.rows {
-            if let Outcome::Ran { tally, .. } = &row.outcome {
+            if let Outcome::Ran { tally } = &row.outcome {
                 ran += 1;
                 sum.add(tally);
             }
@@ -191,13 +185,9 @@ impl Tally {
 
 impl Row {
     fn wrong(&self) -> Option<String> {
-        let Outcome::Ran { tally, due_skips } = &self.outcome else { return None };
-        let skipped = tally.scenarios.skipped + tally.others.skipped;
-        let trouble = match *due_skips {
-            _ if tally.boots == 0 => Some("it was never booted".to_owned()),
-            Some(due) if due != skipped => Some(format!("{skipped} skipped, must be {due}")),
-            _ => tally.trouble(),
-        };
+        let Outcome::Ran { tally } = &self.outcome else { return None };
+        let never = (tally.boots == 0).then(|| "it was never booted".to_owned());
+        let trouble = never.or_else(|| tally.trouble());
         trouble.map(|trouble| format!("{}: {trouble}", self.configuration.name))
     }
 
@@ -208,13 +198,12 @@ impl Row {
             mib => format!("{mib}M"),
         };
         let keys = match (of.isolation, of.cpu.as_str()) {
-            (Isolation::Views, "qemu64") => "none, qemu64".to_owned(),
-            (Isolation::Views, _) => "none".to_owned(),
+            (isolation, "qemu64") => format!("{isolation}, qemu64"),
             (isolation, _) if of.apart => format!("{isolation}, apart"),
             (isolation, _) => isolation.to_string(),
         };
         let columns = match &self.outcome {
-            Outcome::Ran { tally, .. } => tally.columns(),
+            Outcome::Ran { tally } => tally.columns(),
             Outcome::Ignored { reason } => format!("not run: {reason}"),
             Outcome::NotChosen => "not chosen".into(),
         };
@@ -224,9 +213,9 @@ impl Row {
 
 impl std::fmt::Display for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = format!("{:<50}{:<22} {:<13}\n", "", "scenarios", "other tests");
+        let mut text = format!("{:<50}{:<14} {:<13}\n", "", "scenarios", "other tests");
         let head = format!("{:<16}{:>6} {:>5} {:>7}  {:<12}", "loader", "levels", "CPUs", "memory", "keys");
-        let columns = "passed failed skipped  passed failed  boots  seconds";
+        let columns = "passed failed  passed failed  boots  seconds";
         writeln!(text, "{head}{columns}\n{}", "-".repeat(head.len() + columns.len()))?;
         for row in &self.rows {
             writeln!(text, "{}", row.line())?;

@@ -140,14 +140,12 @@ pub struct Plan {
     pub end_limit: Duration,
     /// How many of the host's cores it keeps busy.
     pub weight: usize,
-    /// Whether the guest may skip scenarios: only on a machine without protection keys.
-    pub may_skip: bool,
     /// Why it cannot be run on this host.
     pub ignored: Option<String>,
 }
 
 impl Plan {
-    /// A plan for a machine that is ready within 90 s, ends within 45 s, keeps one core busy and skips nothing.
+    /// A plan for a machine that is ready within 90 s, ends within 45 s, and keeps one core busy.
     #[must_use]
     pub fn new(name: impl Into<String>, boot_fn: BootFn, ending: Ending, exercises: Vec<Exercise>) -> Self {
         Self {
@@ -158,7 +156,6 @@ impl Plan {
             ending,
             end_limit: Duration::from_secs(45),
             weight: 1,
-            may_skip: false,
             ignored: None,
         }
     }

@@ -17,16 +17,7 @@ const BOOTS: usize = 4;
 const LOG_LINES: usize = 60;
 
 /// What came of an exercise.
-pub type Result = std::result::Result<Passed, Failed>;
-
-/// How an exercise passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passed {
-    /// It was done.
-    Done,
-    /// The guest skipped it, as it should on this machine.
-    Skipped,
-}
+pub type Result = std::result::Result<(), Failed>;
 
 /// What came of a plan.
 #[derive(Debug, Clone, Default)]
@@ -90,38 +81,21 @@ fn one_boot(plan: &Plan, left: &mut VecDeque<&Exercise>) -> Vec<(String, Result)
     let mut passed = VecDeque::new();
     let mut results = Vec::new();
     while let Some(exercise) = left.pop_front() {
-        let failure = match perform(plan, exercise, &mut running) {
-            Ok(how) => {
-                passed.push_back((exercise, how));
-                continue;
-            }
-            Err(failure) => failure,
+        let Err(failure) = (exercise.run_fn)(&mut running) else {
+            passed.push_back(exercise);
+            continue;
         };
         let lost = failure.loses_guest();
         results.push((exercise.name.clone(), Err(Failed::new(failure, Some(&running)))));
         if lost {
             // What had passed has no valid ending: once more.
-            let again = passed.into_iter().map(|(exercise, _)| exercise);
-            *left = again.chain(left.drain(..)).collect();
+            *left = passed.into_iter().chain(left.drain(..)).collect();
             return results;
         }
     }
     let ended = end(plan, &mut running).map_err(|failure| Failed::new(failure, Some(&running)));
-    results.extend(
-        passed.into_iter().map(|(exercise, how)| (exercise.name.clone(), ended.clone().map(|()| how))),
-    );
+    results.extend(passed.into_iter().map(|exercise| (exercise.name.clone(), ended.clone())));
     results
-}
-
-/// Does one exercise. A skip that the plan does not allow is a failure, whatever the exercise makes of it.
-fn perform(plan: &Plan, exercise: &Exercise, running: &mut Running) -> std::result::Result<Passed, Failure> {
-    let before = running.link.counted().skipped;
-    (exercise.run_fn)(running)?;
-    match running.link.counted().skipped == before {
-        true => Ok(Passed::Done),
-        false if plan.may_skip => Ok(Passed::Skipped),
-        false => Err(Failure::Skipped),
-    }
 }
 
 fn start(plan: &Plan) -> std::result::Result<Running, Failed> {

@@ -33,7 +33,6 @@ enum Fault {
     DamagesFirstAnswer,
     DiesAtRun,
     HangsAtRunOf(&'static str),
-    Skips,
 }
 
 struct FakeProcess(mpsc::Receiver<End>);
@@ -102,9 +101,8 @@ impl Fake {
             },
             Request::Run { .. } if self.fault == Fault::DiesAtRun => return None,
             Request::Run { .. } => {
-                let verdict = if self.fault == Fault::Skips { Verdict::Skip } else { Verdict::Pass };
-                self.counted.count(verdict);
-                Reply::Outcome(Outcome::new(verdict, 999, format_args!("fake")))
+                self.counted.count(Verdict::Pass);
+                Reply::Outcome(Outcome::new(Verdict::Pass, 999, format_args!("fake")))
             }
             Request::Finish if self.fault == Fault::ClosesWithWrongCounts => {
                 Reply::Closing(Closing { passed: self.counted.passed + 1, ..self.counted })
@@ -256,19 +254,4 @@ fn the_exercise_that_hangs_fails_alone() {
     assert!(results["a"].is_ok(), "{results:?}");
     assert!(matches!(&results["b"], Err(Failed { failure: Failure::TimedOut { .. }, .. })), "{results:?}");
     assert_eq!((boots.load(Ordering::Relaxed), counted), (2, 2));
-}
-
-#[test]
-fn a_skip_is_a_failure_where_nothing_is_lacking() {
-    assert_eq!(failures(Fault::Skips), [Some(Failure::Skipped), Some(Failure::Skipped)]);
-}
-
-#[test]
-fn a_skip_is_told_apart_where_it_is_allowed() {
-    for (fault, how) in [(Fault::Skips, Passed::Skipped), (Fault::None, Passed::Done)] {
-        let mut plan = plan(fault).0;
-        plan.may_skip = true;
-        let results = conduct(&plan, |_| true).results;
-        assert!(results.len() == 2 && results.values().all(|result| result.as_ref().ok() == Some(&how)));
-    }
 }

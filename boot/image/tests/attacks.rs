@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use libpks::abi::inspect::Isolation;
 use libpks::proto::adversary::elsewhere::{ATTACKS, OPEN};
 use libpks::proto::adversary::{Aim, CRIMES, SORTS, Sentence, Vector};
 
@@ -65,10 +66,14 @@ fn page() -> String {
         page.push_str("|---|---|---|---|---|---|---|\n");
         for crime in sort.crimes {
             let (aim, must, classes) = (times(crime.aim), must(crime.sentence), names(crime.vectors));
+            let mut left = crime.left.to_owned();
+            if let Some(why) = crime.why_lost(Isolation::Views) {
+                let _ = write!(left, "{}without keys: {why}", if left.is_empty() { "" } else { "; " });
+            }
             let _ = writeln!(
                 page,
-                "| `{}` | {}{aim} | {must} | {} | {} | {classes} | {} |",
-                crime.name, crime.about, crime.stopped_by, crime.holds, crime.left
+                "| `{}` | {}{aim} | {must} | {} | {} | {classes} | {left} |",
+                crime.name, crime.about, crime.stopped_by, crime.holds
             );
         }
     }

@@ -58,15 +58,11 @@ fn root() -> PathBuf {
 
 /// A table of scenarios.
 fn table(page: &mut String, title: &str, scenarios: &[pks_test::Scenario]) {
-    let _ = write!(
-        page,
-        "\n## {title}\n\n| name | what it shows | source of the expectation | keys | checks |\n"
-    );
-    page.push_str("|---|---|---|---|---|\n");
+    let _ = write!(page, "\n## {title}\n\n| name | what it shows | source of the expectation | checks |\n");
+    page.push_str("|---|---|---|---|\n");
     for scenario in scenarios {
-        let pks_test::Scenario { name, about, source, needs_keys, least_checks } = scenario;
-        let keys = if *needs_keys { "needed" } else { "" };
-        let _ = writeln!(page, "| `{name}` | {about} | {source} | {keys} | {least_checks} |");
+        let pks_test::Scenario { name, about, source, least_checks } = scenario;
+        let _ = writeln!(page, "| `{name}` | {about} | {source} | {least_checks} |");
     }
 }
 

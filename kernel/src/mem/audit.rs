@@ -243,9 +243,7 @@ fn owner_rule(kernel: &Kernel, address: u64, key: Pkey) -> Option<&'static str> 
         let domain = kernel.domains.at_number(slot as u32).map(|at| &kernel.domains[at]);
         return match domain {
             None => Some("page in the slot of no domain"),
-            Some(domain) if domain.key != Some(key) => {
-                Some("private page without its domain's key")
-            }
+            Some(domain) if domain.key != Some(key) => Some("private page without its domain's key"),
             Some(_) => None,
         };
     }

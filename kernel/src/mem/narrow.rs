@@ -17,7 +17,9 @@
 use super::map::PageTables;
 use super::paging::{ADDRESS, Table, index, is_leaf, is_present};
 use super::view::{address_of, is_region, level4_of};
-use super::{LEAF_TEST, Memory, NoFrames, PAGE, UNKEYED_TEST_PAGE, ViewTables, frame_bytes_zero, take_frame, vault};
+use super::{
+    LEAF_TEST, Memory, NoFrames, PAGE, UNKEYED_TEST_PAGE, ViewTables, frame_bytes_zero, take_frame, vault,
+};
 use crate::arch::{entry, idt, window};
 use heapless::Vec;
 use libpks::abi::layout;
@@ -84,8 +86,6 @@ pub(crate) struct NarrowRoots {
     known: Vec<Narrow, ROOTS>,
     /// Roots that were asked for.
     asked: u64,
-    /// Roots that were made.
-    made: u64,
 }
 
 impl Pool {
@@ -120,7 +120,11 @@ fn narrowed(entry: u64, rights: Rights) -> Option<u64> {
 /// The key of the first page below a table.
 fn key_below(table: Table, level: u8) -> Option<Pkey> {
     (0..512).map(|n| table.get(n)).filter(|&entry| is_present(entry)).find_map(|entry| {
-        if is_leaf(entry, level) { Some(pte_key(entry)) } else { key_below(Table(entry & ADDRESS), level - 1) }
+        if is_leaf(entry, level) {
+            Some(pte_key(entry))
+        } else {
+            key_below(Table(entry & ADDRESS), level - 1)
+        }
     })
 }
 
@@ -188,7 +192,12 @@ impl NarrowRoots {
     ///
     /// # Errors
     /// [`NoFrames`].
-    pub(crate) fn new(memory: &mut Memory, cpu: usize, own_root: u64, kernel: u64) -> Result<NarrowRoots, NoFrames> {
+    pub(crate) fn new(
+        memory: &mut Memory,
+        cpu: usize,
+        own_root: u64,
+        kernel: u64,
+    ) -> Result<NarrowRoots, NoFrames> {
         let mut pool = Pool { frames: Vec::new(), next: [NO_FRAME; FRAMES], free: NO_FRAME };
         for number in 0..FRAMES {
             let _ = pool.frames.push(memory.allocate_frame()?);
@@ -201,7 +210,6 @@ impl NarrowRoots {
             pool,
             known: Vec::new(),
             asked: 0,
-            made: 0,
         })
     }
 
@@ -244,11 +252,6 @@ impl NarrowRoots {
         result
     }
 
-    /// Roots that are kept, and how many were made so far.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.known.len() as u64, self.made)
-    }
-
     /// Calls with each root that is kept and as its view is: the view's number, the word, the root.
     pub(super) fn each(&self, mut root_fn: impl FnMut(u32, Pkrs, u64, Table)) {
         self.known.iter().for_each(|known| root_fn(known.view, known.word, known.changes, known.root));
@@ -267,7 +270,6 @@ impl NarrowRoots {
 
     /// Makes a root, at the cost of others if need be. Gives it and its chain of frames.
     fn make(&mut self, tables: &ViewTables, word: Pkrs) -> (Table, u8) {
-        self.made += 1;
         loop {
             let mut growth = Growth { pool: &mut self.pool, chain: NO_FRAME, word };
             let made = grow(&mut growth, tables, self.common, self.five);
@@ -294,7 +296,9 @@ fn grow(growth: &mut Growth<'_>, tables: &ViewTables, common: Common, five: bool
         let below = Table(entry & ADDRESS);
         let shown = match () {
             () if n == common.at => Some(growth.narrow_common(common)?),
-            () if layout::slot_of(address).is_some() => growth.narrow(below, 3, 3)?.map(|own| entry & !ADDRESS | own.0),
+            () if layout::slot_of(address).is_some() => {
+                growth.narrow(below, 3, 3)?.map(|own| entry & !ADDRESS | own.0)
+            }
             () if is_region(address) => growth.narrow(below, 3, 2)?.map(|own| entry & !ADDRESS | own.0),
             () if n == index(LEAF_TEST, 4) => growth.narrow(below, 3, 3)?.map(|own| entry & !ADDRESS | own.0),
             () if n == index(UNKEYED_TEST_PAGE, 4) => Some(entry),

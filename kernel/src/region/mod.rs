@@ -5,8 +5,8 @@ mod facet;
 
 pub(crate) use facet::Facet;
 
-use crate::domain::{Domain, Payer};
 use crate::arch::protection;
+use crate::domain::{Domain, Payer};
 use crate::mem::{self, Mapping, NARROW_REGIONS_BYTES, PAGE, REGION_ALIGN};
 use crate::object::Ref;
 use crate::state::Kernel;
@@ -91,7 +91,8 @@ impl Kernel {
     /// The lowest place where so many pages fit, with a guard page behind them, and the region before it.
     fn find_room(&self, pages: u64) -> Option<(Option<Ref<Region>>, u64)> {
         let roots = protection::in_force().has_roots();
-        let (align, area) = if roots { (REGION_ALIGN, NARROW_REGIONS_BYTES) } else { (PAGE, layout::REGIONS_BYTES) };
+        let (align, area) =
+            if roots { (REGION_ALIGN, NARROW_REGIONS_BYTES) } else { (PAGE, layout::REGIONS_BYTES) };
         let spanned = |pages: u64| ((pages + 1) * PAGE).next_multiple_of(align);
         let bytes = spanned(pages);
         let (mut previous, mut address, mut next) = (None, layout::REGIONS_BASE, self.first_region);

@@ -58,14 +58,6 @@ pub enum Isolation {
     Views,
 }
 
-impl Isolation {
-    /// Whether there are keys.
-    #[must_use]
-    pub const fn has_keys(self) -> bool {
-        true
-    }
-}
-
 impl core::fmt::Display for Isolation {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {

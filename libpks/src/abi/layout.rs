@@ -54,6 +54,8 @@ pub const GATE_CALL: u64 = KERNEL_BASE;
 pub const GATE_REPLY: u64 = KERNEL_BASE + 0x80;
 /// Gate: one of the kernel's own operations ([`super::Syscall`]).
 pub const GATE_SYSCALL: u64 = KERNEL_BASE + 0x100;
+/// Where in each gate the kernel's rights word is written. No part of the ABI: tests aim there.
+pub const GATE_WRITE_OFFSET: u64 = 0x13;
 
 /// Where the slot with this number begins, or `None` if there is none.
 pub const fn slot_base(slot: u64) -> Option<u64> {

@@ -36,8 +36,6 @@ pub struct Scenario {
     pub about: &'static str,
     /// Where the expectation comes from.
     pub source: &'static str,
-    /// Whether it needs protection keys; without them it reports [`Verdict::Skip`].
-    pub needs_keys: bool,
     /// A pass with fewer checks than this is no pass.
     pub least_checks: u32,
 }
@@ -79,8 +77,6 @@ pub struct Listed {
     pub about: heapless::String<128>,
     /// Where the expectation comes from.
     pub source: heapless::String<96>,
-    /// Whether it needs protection keys.
-    pub needs_keys: bool,
     /// A pass with fewer checks than this is no pass.
     pub least_checks: u32,
 }
@@ -97,7 +93,6 @@ pub fn page(scenarios: &[Scenario], from: u32) -> Page {
         name: name(scenario.name),
         about: cut(format_args!("{}", scenario.about)),
         source: cut(format_args!("{}", scenario.source)),
-        needs_keys: scenario.needs_keys,
         least_checks: scenario.least_checks,
     });
     lines.take(Page::new().capacity()).collect()
@@ -143,8 +138,6 @@ pub enum Verdict {
     Pass,
     /// A check did not hold, or too few were made.
     Fail,
-    /// This machine cannot run it.
-    Skip,
 }
 
 impl fmt::Display for Verdict {
@@ -152,7 +145,6 @@ impl fmt::Display for Verdict {
         f.pad(match self {
             Self::Pass => "PASS",
             Self::Fail => "FAIL",
-            Self::Skip => "SKIP",
         })
     }
 }
@@ -164,7 +156,7 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// How many checks were made.
     pub checks: u32,
-    /// What was seen: of a failure the first check that did not hold, of a skip the reason.
+    /// What was seen: of a failure the first check that did not hold.
     pub seen: Seen,
 }
 
@@ -176,7 +168,7 @@ impl Outcome {
     }
 
     /// The outcome as a caller should take it: a pass of a scenario that this side does not know, or with fewer
-    /// checks than it must make, is a failure; so is a skip of a scenario that needs nothing of the machine.
+    /// checks than it must make, is a failure.
     #[must_use]
     pub fn judged(self, name: &str) -> Self {
         let Some(scenario) = find(name).or_else(|| super::ipc_test::find(name)) else {
@@ -194,9 +186,6 @@ impl Outcome {
                     self.checks,
                     format_args!("only {} of at least {least} checks; {}", self.checks, self.seen),
                 )
-            }
-            Verdict::Skip if !scenario.needs_keys => {
-                Self::new(Verdict::Fail, self.checks, format_args!("skipped without need: {}", self.seen))
             }
             _ => self,
         }

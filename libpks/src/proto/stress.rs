@@ -120,8 +120,6 @@ pub enum Reply {
         /// The step, what was expected, and what was seen.
         words: Words,
     },
-    /// The machine has no keys.
-    NoKeys,
     /// What the run needs could not be made.
     Unready(Error),
 }

@@ -228,8 +228,6 @@ pub struct Closing {
     pub passed: u32,
     /// Scenarios that failed.
     pub failed: u32,
-    /// Scenarios that were skipped.
-    pub skipped: u32,
     /// Requests that were carried out, [`Request::Finish`] included.
     pub requests: u32,
     /// Frames that were damaged.
@@ -242,7 +240,6 @@ impl Closing {
         let counter = match verdict {
             Verdict::Pass => &mut self.passed,
             Verdict::Fail => &mut self.failed,
-            Verdict::Skip => &mut self.skipped,
         };
         *counter = counter.saturating_add(1);
     }

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::__cpuid_count;
 
-use libpks::abi::layout::{GATE_SYSCALL, KERNEL_BASE};
+use libpks::abi::layout::{GATE_SYSCALL, GATE_WRITE_OFFSET, KERNEL_BASE};
 
 use crate::act::{Hidden, Registers, at_home, escaped, landing, leap, prove, slot_tops, write};
 use crate::{Case, Loot, Outcome, unless};
@@ -53,7 +53,7 @@ pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
         "wrmsr_efer" => another_register(case, IA32_EFER, SYSCALL_ON),
         "wrmsr_pat" => another_register(case, IA32_PAT, UNCACHED),
         "wrmsr_others" => {
-            let registers = Registers { rcx: target, ..start(GATE_SYSCALL + 0x10) };
+            let registers = Registers { rcx: target, ..start(GATE_SYSCALL + GATE_WRITE_OFFSET) };
             at_home(case.means.priority, move || leap_and_prove(registers))
         }
         _ => return None,

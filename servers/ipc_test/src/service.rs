@@ -77,8 +77,7 @@ impl Service {
             let run = watched.map_err(Stop::from).and_then(|()| scenarios::run(scenario, &tools, &checks));
             let (verdict, seen) = match run {
                 Ok(seen) => (Verdict::Pass, seen),
-                Err(Stop::Failed(seen)) => (Verdict::Fail, *seen),
-                Err(Stop::Skipped(seen)) => (Verdict::Skip, *seen),
+                Err(Stop(seen)) => (Verdict::Fail, *seen),
             };
             // The waiting side would see the timeout.
             let _ = signals.signal(DONE);

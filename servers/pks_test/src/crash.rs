@@ -25,7 +25,7 @@ impl Prepared {
     /// must live.
     ///
     /// # Errors
-    /// `KeysUnsupported`, what else a page needs, or `WrongState` if that access went through.
+    /// What a page needs, or `WrongState` if that access went through.
     pub(crate) fn new(tools: &Tools, crash: &'static Crash) -> Result<Self, Error> {
         let target = Target::new(tools)?;
         let opened = core::iter::once((*target.region, crash.rights)).collect();

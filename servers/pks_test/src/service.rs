@@ -177,7 +177,6 @@ impl Service {
     fn arm(&self, badge: u64, crash: &'static Crash) -> Reply {
         let prepared = match Prepared::new(&self.tools, crash) {
             Ok(prepared) => prepared,
-            Err(Error::KeysUnsupported) => return Reply::Done(no_keys(&self.tools)),
             Err(error) => return Reply::Refused(Refusal::CannotArm(error)),
         };
         let armed = prepared.armed();
@@ -189,18 +188,6 @@ impl Service {
 
     pub(crate) fn tools(&self) -> &Tools {
         &self.tools
-    }
-}
-
-/// The outcome on a machine whose key pool says that there are no keys: a skip if the kernel agrees.
-pub(crate) fn no_keys(tools: &Tools) -> Outcome {
-    match tools.inspect.system() {
-        Ok(system) if !system.isolation.has_keys() => {
-            Outcome::new(Verdict::Skip, 0, format_args!("this CPU has no protection keys"))
-        }
-        other => {
-            Outcome::new(Verdict::Fail, 0, format_args!("no keys to be had, but the kernel says {other:?}"))
-        }
     }
 }
 
@@ -216,7 +203,6 @@ fn tidy(outcome: Outcome, before: Result<Footprint, Error>, after: Result<Footpr
 fn judge(run: Run<libpks::proto::pks_test::Seen>, checks: u32) -> Outcome {
     match run {
         Ok(seen) => Outcome { verdict: Verdict::Pass, checks, seen },
-        Err(Stop::Failed(seen)) => Outcome { verdict: Verdict::Fail, checks, seen: *seen },
-        Err(Stop::Skipped(seen)) => Outcome { verdict: Verdict::Skip, checks, seen: *seen },
+        Err(Stop(seen)) => Outcome { verdict: Verdict::Fail, checks, seen: *seen },
     }
 }

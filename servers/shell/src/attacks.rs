@@ -2,9 +2,10 @@
 
 use crate::screen::Screen;
 use crate::trouble::Trouble;
+use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
-use libpks::abi::inspect::DomainState;
+use libpks::abi::inspect::{DomainState, Isolation};
 use libpks::proto::adversary::judge::Judge;
 use libpks::proto::adversary::{CRIMES, Crime, SORTS, find};
 use libpks::rt::{Env, Inspect};
@@ -22,7 +23,11 @@ pub(crate) fn list(screen: &mut Screen) -> Result<(), Trouble> {
 
 pub(crate) fn make_one(env: &Env, screen: &mut Screen, name: &str) -> Result<(), Trouble> {
     let crime = find(name).ok_or_else(|| Trouble::UnknownAttack(name.into()))?;
-    let judge = judge(env)?;
+    let isolation = isolation(env)?;
+    if let Some(why) = crime.why_lost(isolation) {
+        return Err(Trouble::Refused(format!("with {isolation} nothing stops it: {why}")));
+    }
+    let judge = Judge::new(env)?;
     let (score, attempts, what) = make(&judge, crime);
     let _ = writeln!(screen, "{name}: {}", crime.about);
     let _ = writeln!(screen, "  what stops it: {}", crime.stopped_by);
@@ -36,13 +41,18 @@ pub(crate) fn make_one(env: &Env, screen: &mut Screen, name: &str) -> Result<(),
 /// Makes all, each with a line, and gives the score. The kernel's log, which would have a report between each two, is
 /// not shown meanwhile.
 pub(crate) fn make_all(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
-    let judge = judge(env)?;
+    let (judge, isolation) = (Judge::new(env)?, isolation(env)?);
     let colours = if screen.is_terminal_there() { Colours::On } else { Colours::Off };
     screen.show_log(false);
-    let (mut stopped, mut through, mut attempts) = (0, 0, 0);
+    let (mut stopped, mut through, mut attempts, mut left_out) = (0, 0, 0, 0);
     for sort in SORTS {
         let _ = writeln!(screen, "\n{}", sort.title);
         for crime in sort.crimes {
+            if crime.why_lost(isolation).is_some() {
+                left_out += 1;
+                let _ = writeln!(screen, "  not made {:<28} {}", crime.name, crime.about);
+                continue;
+            }
             let (score, made, what) = make(&judge, crime);
             attempts += made;
             match score {
@@ -55,19 +65,17 @@ pub(crate) fn make_all(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         }
     }
     screen.show_log(true);
-    let _ = writeln!(
-        screen,
-        "\n{} attacks, {stopped} stopped, {through} went through ({attempts} attempts)",
-        CRIMES.len()
-    );
+    let made = CRIMES.len() - left_out;
+    let _ =
+        writeln!(screen, "\n{made} attacks, {stopped} stopped, {through} went through ({attempts} attempts)");
+    if left_out > 0 {
+        let _ = writeln!(screen, "{left_out} were not made: with {isolation} nothing stops them");
+    }
     alive(env, screen)
 }
 
-fn judge(env: &Env) -> Result<Judge, Trouble> {
-    if !env.capability::<Inspect>("inspect")?.system()?.isolation.has_keys() {
-        return Err(Trouble::Refused("this CPU has no protection keys: attacks would go through".into()));
-    }
-    Ok(Judge::new(env)?)
+fn isolation(env: &Env) -> Result<Isolation, Trouble> {
+    Ok(env.capability::<Inspect>("inspect")?.system()?.isolation)
 }
 
 fn make(judge: &Judge, crime: &Crime) -> (Score, u32, String) {

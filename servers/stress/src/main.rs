@@ -6,7 +6,7 @@
 extern crate alloc;
 
 use libpks::proto::stress::{Reply, Request, SERVER, Stress};
-use libpks::rt::{Caller, Env, EnvError, Error, Server, serve};
+use libpks::rt::{Caller, Env, EnvError, Server, serve};
 use stress::{Failure, Nursery, Tools, if_worker};
 
 libpks::server_main!(main);
@@ -18,10 +18,8 @@ impl Server for Desk {
 
     fn handle(&mut self, _caller: &mut Caller, request: Request) -> Reply {
         let Request::Run(session) = request;
-        match self.0.keys.allocate() {
-            Ok(_) => {}
-            Err(Error::KeysUnsupported) => return Reply::NoKeys,
-            Err(error) => return Reply::Unready(error),
+        if let Err(error) = self.0.keys.allocate() {
+            return Reply::Unready(error);
         }
         match stress::run(&self.0, SERVER, &session) {
             (tally, Ok(())) => Reply::Passed(tally),

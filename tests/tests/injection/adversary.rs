@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use libpks::abi::fault::FaultKind;
-use libpks::abi::layout::{self, GATE_SYSCALL, KERNEL_BASE};
+use libpks::abi::layout::{self, GATE_SYSCALL, GATE_WRITE_OFFSET, KERNEL_BASE};
 use libpks::abi::name;
 use libpks::proto::adversary::Consequence;
 use libpks::proto::testlink::{Reply, Request};
@@ -184,7 +184,7 @@ fn another_register_is_put_right() -> Result<()> {
     for (register, value) in [(0, before | 1), (2, EFER), (3, 0)] {
         guest.gdb.set_general(register, value)?;
     }
-    guest.gdb.set_rip(GATE_SYSCALL + 0x10)?;
+    guest.gdb.set_rip(GATE_SYSCALL + GATE_WRITE_OFFSET)?;
     guest.gdb.step()?;
     ensure!(efer(&mut guest)? == before | 1, "that was no WRMSR");
     guest.gdb.resume()?;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use image::manifest;
 use image::qemu::{Loader, Machine};
 use image::workspace::Workspace;
-use libpks::abi::inspect::Isolation;
 use libpks::placement;
 use tests::failure::{Failure, check};
 use tests::plan::{Ending, Exercise, Plan, Running};
@@ -58,10 +57,8 @@ fn crowd(lab: &Arc<Lab>, cpus: u32, memory_mib: u64, least: u32, limit: Duration
 
 /// The servers of the test system, with a view for each three of them.
 fn servers(lab: &Arc<Lab>) -> Plan {
-    let exercises = vec![
-        Exercise::new("who_calls_whom_is_in_one_view", who_calls_whom),
-        scenarios::audit_at_the_end(Isolation::Pks),
-    ];
+    let exercises =
+        vec![Exercise::new("who_calls_whom_is_in_one_view", who_calls_whom), scenarios::audit_at_the_end()];
     let machine = Machine::new(Loader::Direct).cmdline(format!("views={ROOM}"));
     Plan::new("views_of_3", lab.boots(machine), Ending::Closing, exercises)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::qemu::{Loader, Machine};
+use libpks::abi::inspect::Isolation;
 use libpks::abi::name;
 use libpks::elf::{Image, NOTE_NAME, Protection};
 use libpks::proto::adversary::{CRIMES, Crime};
@@ -132,17 +133,22 @@ pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
         no_acpi(lab),
         old_acpi(lab),
     ]);
-    let apart = |cpus| adversary(lab, machine().cpus(cpus).cmdline("views=apart"), "_apart");
-    let adversary = |cpus, cpu, suffix| adversary(lab, machine().cpus(cpus).cpu(cpu), suffix);
-    plans.extend([adversary(1, "max", ""), adversary(1, WITHOUT_PKS, "_pku"), apart(1)]);
-    if full {
-        plans.extend([adversary(4, "max", ""), adversary(4, WITHOUT_PKS, "_pku"), apart(4)]);
+    for cpus in if full { &[1, 4][..] } else { &[1] } {
+        let machine = machine().cpus(*cpus);
+        plans.extend([
+            adversary(lab, machine.clone(), Isolation::Pks, ""),
+            adversary(lab, machine.clone().cpu(WITHOUT_PKS), Isolation::Pku, "_pku"),
+            adversary(lab, machine.clone().cmdline("views=apart"), Isolation::Pks, "_apart"),
+            adversary(lab, machine.cpu(WITHOUT_KEYS), Isolation::Views, "_views"),
+        ]);
     }
     plans
 }
 
 /// A CPU with keys for user pages alone.
 const WITHOUT_PKS: &str = "max,-pks";
+/// A CPU without keys.
+const WITHOUT_KEYS: &str = "max,-pks,-pku";
 
 fn machine() -> Machine {
     Machine::new(Loader::Direct)
@@ -255,11 +261,11 @@ fn without_acpi(lab: &Arc<Lab>, case: &str, more: &[&str], mut exercises: Vec<Ex
     Plan::new(format!("hostile_{case}"), lab.boots(machine), Ending::Closing, exercises)
 }
 
-/// Every crime that the adversary knows; afterwards everyone else still runs.
-fn adversary(lab: &Arc<Lab>, machine: Machine, suffix: &str) -> Plan {
+/// Every crime that this isolation is to stop; afterwards everyone else still runs.
+fn adversary(lab: &Arc<Lab>, machine: Machine, isolation: Isolation, suffix: &str) -> Plan {
     let cpus = machine.cpus;
-    let exercises =
-        CRIMES.iter().map(|crime| Exercise::new(crime.name, move |running| commit(running, crime)));
+    let crimes = CRIMES.iter().filter(|crime| crime.why_lost(isolation).is_none());
+    let exercises = crimes.map(|crime| Exercise::new(crime.name, move |running| commit(running, crime)));
     let boot_fn = lab.boots(machine);
     let mut plan =
         Plan::new(format!("adversary_cpus{cpus}{suffix}"), boot_fn, Ending::Closing, exercises.collect());

@@ -175,15 +175,10 @@ fn plan(lab: &Arc<Lab>, row: Row) -> Plan {
     }
     let mut exercises: Vec<Exercise> =
         vec![scenarios::machine_is(cpus, levels, memory_mib, isolation), scenarios::lists_scenarios()];
-    exercises.extend(scenarios::all(isolation));
-    exercises.extend([
-        scenarios::unknown_scenario(),
-        scenarios::garbage(),
-        scenarios::audit_at_the_end(isolation),
-    ]);
+    exercises.extend(scenarios::all());
+    exercises.extend([scenarios::unknown_scenario(), scenarios::garbage(), scenarios::audit_at_the_end()]);
     let mut plan = Plan::new(name, lab.boots(machine), Ending::Closing, exercises);
     plan.weight = cpus as usize;
-    plan.may_skip = !isolation.has_keys();
     plan.ignored = missing(loader);
     if loader == LimineUefi {
         plan.ready_limit = Some(READY_UEFI);

@@ -16,10 +16,9 @@ use crate::scenarios;
 #[derive(Debug)]
 enum Fate {
     Ignored(String),
-    /// Names of its tests that were chosen, and whether that is all.
+    /// Names of its tests that were chosen.
     Chosen {
         wanted: Vec<String>,
-        whole: bool,
     },
 }
 
@@ -41,7 +40,7 @@ impl Results {
     ) -> Self {
         let fate = |plan: &Plan, wanted: &Vec<String>| match &plan.ignored {
             Some(reason) => Fate::Ignored(reason.clone()),
-            None => Fate::Chosen { wanted: wanted.clone(), whole: wanted.len() == plan.exercises.len() },
+            None => Fate::Chosen { wanted: wanted.clone() },
         };
         let mut fates: BTreeMap<_, _> =
             plans.iter().zip(wanted).map(|(plan, wanted)| (plan.name.clone(), fate(plan, wanted))).collect();
@@ -66,13 +65,11 @@ impl Results {
         let rows = self.rows.into_iter().map(|(configuration, fate)| {
             let outcome = match fate {
                 Fate::Ignored(reason) => Outcome::Ignored { reason },
-                Fate::Chosen { wanted, .. } if wanted.is_empty() => Outcome::NotChosen,
-                Fate::Chosen { wanted, whole } => {
+                Fate::Chosen { wanted } if wanted.is_empty() => Outcome::NotChosen,
+                Fate::Chosen { wanted } => {
                     let mut tally = Tally::default();
                     tally.add_session(&board.session(&configuration.name), &wanted, scenarios::is_scenario);
-                    let due =
-                        if configuration.isolation.has_keys() { 0 } else { scenarios::that_need_keys() };
-                    Outcome::Ran { tally, due_skips: whole.then_some(due) }
+                    Outcome::Ran { tally }
                 }
             };
             Row { configuration, outcome }
@@ -80,7 +77,7 @@ impl Results {
         let rows = rows.collect();
         let (mut other_boots, mut other_tests) = (0, Tally::default());
         for (name, fate) in &self.others {
-            if let Fate::Chosen { wanted, .. } = fate
+            if let Fate::Chosen { wanted } = fate
                 && !wanted.is_empty()
             {
                 other_boots += 1;

@@ -15,9 +15,6 @@ pub(crate) const EXCHANGE: Duration = Duration::from_secs(30);
 /// What a scenario may take.
 const SCENARIO: Duration = Duration::from_secs(60);
 
-/// The one reason for which a scenario may be skipped.
-const NO_KEYS: &str = "no protection keys";
-
 /// All scenarios that the guest lists, in its order.
 fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     pks_test::SCENARIOS.iter().chain(ipc_test::SCENARIOS)
@@ -28,55 +25,35 @@ pub(crate) fn is_scenario(name: &str) -> bool {
     scenarios().any(|scenario| scenario.name == name)
 }
 
-/// How many scenarios a machine without protection keys must skip.
-pub(crate) fn that_need_keys() -> usize {
-    scenarios().filter(|scenario| scenario.needs_keys).count()
-}
-
-/// One exercise a scenario, as a machine with this isolation must answer it.
-pub(crate) fn all(isolation: Isolation) -> impl Iterator<Item = Exercise> {
-    scenarios().map(move |scenario| {
-        Exercise::new(scenario.name, move |running| {
-            let expected = match isolation {
-                Isolation::Views if scenario.needs_keys => Verdict::Skip,
-                _ => Verdict::Pass,
-            };
-            run(running, scenario, expected)
-        })
-    })
+/// One exercise a scenario.
+pub(crate) fn all() -> impl Iterator<Item = Exercise> {
+    scenarios().map(|scenario| Exercise::new(scenario.name, |running| run(running, scenario)))
 }
 
 /// Every mapping is as the rules say also when a hundred domains have come and gone.
-pub(crate) fn audit_at_the_end(isolation: Isolation) -> Exercise {
+pub(crate) fn audit_at_the_end() -> Exercise {
     let audit = pks_test::find("P19_audit").expect("the scenario that audits");
-    Exercise::new("mappings_are_right_at_the_end", move |running| {
-        let skips = audit.needs_keys && isolation == Isolation::Views;
-        run(running, audit, if skips { Verdict::Skip } else { Verdict::Pass })
-    })
+    Exercise::new("mappings_are_right_at_the_end", |running| run(running, audit))
 }
 
-/// Those of [`all`] that have one of these names, on a machine with keys.
+/// Those of [`all`] that have one of these names.
 pub(crate) fn some(names: &'static [&'static str]) -> impl Iterator<Item = Exercise> {
     let known = |name: &&str| scenarios().any(|scenario| scenario.name == *name);
     assert!(names.iter().all(known), "a scenario of {names:?} does not exist");
-    all(Isolation::Pks).filter(|exercise| names.contains(&exercise.name.as_str()))
+    all().filter(|exercise| names.contains(&exercise.name.as_str()))
 }
 
-fn run(running: &mut Running, scenario: &Scenario, expected: Verdict) -> Result<(), Failure> {
+fn run(running: &mut Running, scenario: &Scenario) -> Result<(), Failure> {
     let request = Request::Run { name: name(scenario.name) };
     let outcome = match running.link.ask(&request, SCENARIO)? {
         Reply::Outcome(outcome) => outcome.judged(scenario.name),
         other => return Err(Failure::Wrong(format!("not an outcome: {other:?}"))),
     };
     let (verdict, checks, seen) = (outcome.verdict, outcome.checks, &outcome.seen);
-    check(verdict == expected && !seen.is_empty(), || {
-        format!("{verdict} instead of {expected} after {checks} checks: {seen}")
+    check(verdict == Verdict::Pass && !seen.is_empty(), || {
+        format!("{verdict} instead of {} after {checks} checks: {seen}", Verdict::Pass)
     })?;
-    check(verdict != Verdict::Skip || seen.contains(NO_KEYS), || {
-        format!("skipped for another reason: {seen}")
-    })?;
-    let crashed = pks_test::crash(scenario.name).is_some() && verdict == Verdict::Pass;
-    if crashed { others_live(running) } else { Ok(()) }
+    if pks_test::crash(scenario.name).is_some() { others_live(running) } else { Ok(()) }
 }
 
 /// After a crash every domain must run, the restarted one included.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use image::qemu::{Loader, Machine};
 use image::workspace::Workspace;
-use libpks::abi::inspect::Isolation;
 use libpks::abi::name;
 use libpks::proto::adversary::CRIMES;
 use libpks::proto::pks_test::SERVER;
@@ -96,7 +95,7 @@ fn plan(lab: &Arc<Lab>, cpus: u32, suffix: &'static str, full: bool) -> Plan {
 /// All that changes mappings, and then the log: one exercise, because a log of less would show less.
 fn work_and_check(running: &mut Running, log: &str, cpus: u32, full: bool) -> Result<(), Failure> {
     let chosen = |names: &[&str], name: &str| (full && !TIMED.contains(&name)) || names.contains(&name);
-    for scenario in scenarios::all(Isolation::Pks).filter(|scenario| chosen(SCENARIOS, &scenario.name)) {
+    for scenario in scenarios::all().filter(|scenario| chosen(SCENARIOS, &scenario.name)) {
         (scenario.run_fn)(running)?;
     }
     for crime in CRIMES.iter().filter(|crime| chosen(CRIMES_CHOSEN, crime.name)) {

@@ -9,14 +9,9 @@ use super::Seen;
 use crate::abi::Error;
 use crate::rt::text;
 
-/// Why a scenario ends before its end.
+/// Why a scenario ends before its end: a check did not hold, or an operation failed that must not.
 #[derive(Debug)]
-pub enum Stop {
-    /// A check did not hold, or an operation failed that must not.
-    Failed(Box<Seen>),
-    /// This machine cannot run it.
-    Skipped(Box<Seen>),
-}
+pub struct Stop(pub Box<Seen>);
 
 /// What every step of a scenario gives.
 pub type Run<T = ()> = Result<T, Stop>;
@@ -24,7 +19,7 @@ pub type Run<T = ()> = Result<T, Stop>;
 impl Stop {
     /// A failure in words.
     pub fn failed(seen: fmt::Arguments<'_>) -> Self {
-        Self::Failed(Box::new(text::cut(seen)))
+        Self(Box::new(text::cut(seen)))
     }
 }
 
@@ -52,7 +47,7 @@ impl Checks {
     /// One check.
     ///
     /// # Errors
-    /// [`Stop::Failed`] with `seen` if it does not hold.
+    /// [`Stop`] with `seen` if it does not hold.
     pub fn that(&self, holds: bool, seen: fmt::Arguments<'_>) -> Run {
         self.made.set(self.made.get().saturating_add(1));
         if holds { Ok(()) } else { Err(Stop::failed(seen)) }
@@ -66,7 +61,7 @@ impl Checks {
     /// One check that two values are equal.
     ///
     /// # Errors
-    /// [`Stop::Failed`] with both values if they are not.
+    /// [`Stop`] with both values if they are not.
     pub fn same<T: PartialEq + Debug>(&self, what: fmt::Arguments<'_>, seen: T, expected: T) -> Run {
         self.that(seen == expected, format_args!("{what}: {seen:x?} instead of {expected:x?}"))
     }

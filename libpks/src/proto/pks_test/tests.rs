@@ -76,9 +76,6 @@ fn a_pass_needs_its_checks() {
         assert_eq!(pass(scenario.least_checks - 1).judged(scenario.name).verdict, Verdict::Fail);
     }
     assert_eq!(pass(u32::MAX).judged("S99").verdict, Verdict::Fail);
-    let skip = Outcome::new(Verdict::Skip, 0, format_args!("no keys"));
-    assert_eq!(skip.clone().judged("S2_single").verdict, Verdict::Skip);
-    assert_eq!(skip.judged("S10_harness").verdict, Verdict::Fail, "it needs no keys");
 }
 
 #[test]
@@ -112,7 +109,6 @@ fn the_longest_replies_fit_an_ipc_buffer() {
         name: name(&"n".repeat(99)),
         about: "a".repeat(128).as_str().try_into().expect("fits"),
         source: "s".repeat(96).as_str().try_into().expect("fits"),
-        needs_keys: true,
         least_checks: u32::MAX,
     };
     let page: Page = core::iter::repeat_n(line, Page::new().capacity()).collect();

@@ -161,12 +161,8 @@ pub(super) fn fault_in_call(tools: &Tools, checks: &Checks) -> Run<Seen> {
         let request = &Request::ReadUnopened;
         client.exchange(request, &[Offer::lend(lent)], None).map(|(reply, _)| reply).map_err(cause)
     })?;
-    if tools.inspect.system()?.isolation.has_keys() {
-        checks.same(format_args!("a key fault"), outcome(&caller)?, Err(Error::PeerDiedMidCall))?;
-        checks.same(format_args!("the server's end"), end_of(*helper.domain)?.0, DomainState::Faulted)?;
-    } else {
-        checks.same(format_args!("without keys"), outcome(&caller)?, Ok(Reply::Word(0)))?;
-    }
+    checks.same(format_args!("a key fault"), outcome(&caller)?, Err(Error::PeerDiedMidCall))?;
+    checks.same(format_args!("the server's end"), end_of(*helper.domain)?.0, DomainState::Faulted)?;
     refused(checks, "what the caller heard", note.poll(), Error::WouldBlock)?;
     Ok("faults in a call ended the server, not the caller")
 }

@@ -22,18 +22,12 @@ fn region(value: u64) -> Run<libpks::rt::Owned<Region>> {
 
 /// Nobody but this domain holds the region: its key is that of the domain's own memory.
 fn is_private(tools: &Tools, checks: &Checks, when: &str, region: Region) -> Run {
-    if !tools.inspect.system()?.isolation.has_keys() {
-        return Ok(());
-    }
     let own = tools.running("ipc_test")?.key;
     checks.same(format_args!("the region's key {when}"), Some(region.info()?.key), own)
 }
 
 /// A helper ended because it read a region that it has no more.
 fn ended_by_read(tools: &Tools, checks: &Checks, helper: &Helper, region: Region) -> Run {
-    if !tools.inspect.system()?.isolation.has_keys() {
-        return Ok(());
-    }
     let (state, fault) = end_of(*helper.domain)?;
     checks.same(format_args!("end of the borrower"), state, DomainState::Faulted)?;
     let Some(fault) = fault else { return Err(Stop::failed(format_args!("there is no report"))) };
@@ -113,11 +107,7 @@ pub(super) fn revoked(tools: &Tools, checks: &Checks) -> Run<Seen> {
     helper.until_here()?;
     region.revoke()?;
     helper.release()?;
-    if tools.inspect.system()?.isolation.has_keys() {
-        checks.same(format_args!("a call that uses it"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
-    } else {
-        outcome(&pending)?.map(drop)?;
-    }
+    checks.same(format_args!("a call that uses it"), outcome(&pending)?, Err(Error::PeerDiedMidCall))?;
     ended_by_read(tools, checks, &helper, *region)?;
     checks.same(format_args!("the lender's own"), region.open_read()?.read_u64(0)?, 5)?;
     Ok("what was lent was revoked in the middle of the call")

@@ -31,9 +31,6 @@ use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 /// # Errors
 /// [`Stop`].
 pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -> Run<Seen> {
-    if scenario.needs_keys && !tools.inspect.system()?.isolation.has_keys() {
-        return Err(Stop::Skipped(text::cut(format_args!("this CPU has no protection keys")).into()));
-    }
     let run_fn = match scenario.name {
         "call_reply_registers" => messages::registers,
         "call_reply_4096_bytes" => messages::full_buffer,

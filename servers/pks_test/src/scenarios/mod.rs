@@ -10,14 +10,11 @@ mod registers;
 mod rights;
 mod switching;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use libpks::abi::Error;
-use libpks::proto::pks_test::{Outcome, Scenario, Seen, Verdict};
+use libpks::proto::pks_test::{Scenario, Seen};
 
-use crate::bench::Tools;
-use crate::service::{Service, no_keys};
+use crate::service::Service;
 use access::{hardware, leaf, matrix};
 use libpks::proto::pks_test::checks::{Checks, Run, Stop};
 use rights::global;
@@ -29,9 +26,6 @@ pub(crate) use switching::domains::if_partner;
 /// [`Stop`].
 pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &Checks) -> Run<Seen> {
     let tools = service.tools();
-    if scenario.needs_keys {
-        demand_keys(tools)?;
-    }
     match scenario.name {
         "S1_defaults" => registers::defaults::run(tools, checks),
         "S2_single" => matrix::single(tools, checks),
@@ -75,18 +69,5 @@ pub(crate) fn run(scenario: &'static Scenario, service: &Arc<Service>, checks: &
         "P20_exhaustion" => keys::pool::exhaustion(tools, checks),
         "P23_stress" => model::run(tools, checks),
         other => Err(Stop::failed(format_args!("{other} is listed, but nobody has written it"))),
-    }
-}
-
-/// Ends a scenario that needs keys on a machine that has none.
-fn demand_keys(tools: &Tools) -> Run {
-    match tools.keys.allocate() {
-        Ok(_) => Ok(()),
-        Err(Error::KeysUnsupported) => {
-            let Outcome { verdict, seen, .. } = no_keys(tools);
-            let stop = if verdict == Verdict::Skip { Stop::Skipped } else { Stop::Failed };
-            Err(stop(Box::new(seen)))
-        }
-        Err(error) => Err(error.into()),
     }
 }

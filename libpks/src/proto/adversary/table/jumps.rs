@@ -4,7 +4,7 @@
 use super::{Crime, crimes};
 use crate::abi::fault::FaultKind;
 use crate::abi::inspect::PlaceKind;
-use crate::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL};
+use crate::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL, GATE_WRITE_OFFSET};
 
 /// IA32_APIC_BASE and others that the kernel does not put right are not among them (docs/traps.md).
 const REGISTERS: &[u64] = &[
@@ -31,8 +31,8 @@ const GATE_BYTES: [u64; BYTES + 8] = {
         n += 1;
     }
     while n < BYTES + 4 {
-        bytes[n] = GATE_CALL + 0x10 + 7 * (n - BYTES) as u64;
-        bytes[n + 4] = GATE_REPLY + 0x10 + 7 * (n - BYTES) as u64;
+        bytes[n] = GATE_CALL + GATE_WRITE_OFFSET + 7 * (n - BYTES) as u64;
+        bytes[n + 4] = GATE_REPLY + GATE_WRITE_OFFSET + 7 * (n - BYTES) as u64;
         n += 1;
     }
     bytes
@@ -65,11 +65,11 @@ crimes! {
         Places(PlaceKind::GivesWord) => EndsSomehow, Binary [Gate TrapFrame],
         "it passes, and IRETQ leads to where the domain could have jumped, with what it had";
     "wrmsr_efer": "jump to a WRMSR with EFER in ECX and switch SYSCALL on, then look whether that lasts",
-        Numbers(&[GATE_SYSCALL + 0x10, 0]) => Contained, Binary [Gate EscapeBytes],
+        Numbers(&[GATE_SYSCALL + GATE_WRITE_OFFSET, 0]) => Contained, Binary [Gate EscapeBytes],
         "ECX is compared behind the WRMSR; EFER is put right, the domain ends",
         left "EFER.NXE = 0 resets the machine";
     "wrmsr_pat": "the same with the PAT, then look",
-        Numbers(&[GATE_SYSCALL + 0x10, 0]) => Contained, Binary [Gate EscapeBytes],
+        Numbers(&[GATE_SYSCALL + GATE_WRITE_OFFSET, 0]) => Contained, Binary [Gate EscapeBytes],
         "the PAT is put right, the domain ends";
     "wrmsr_others": "the same with the registers of SYSENTER, SYSCALL, FS, GS",
         Numbers(REGISTERS) => EndsSomehow, Binary [Gate EscapeBytes],

@@ -58,10 +58,10 @@ crimes! {
     "write_own_text": "write an instruction of its own",
         Nothing => Ends(FaultKind::Protection), Binary [Tables],
         "text is read-only, also for ring 0 (CR0.WP)";
-    "read_kernel_text": "read an instruction of the kernel",
+    "read_kernel_text": "read an instruction of a gate",
         Numbers(&[KERNEL_BASE]) => EndsThere(FaultKind::ProtectionKey), Binary [SharedText],
         "the kernel's text is under its key; only fetches get through";
-    "write_kernel_text": "write an instruction of the kernel",
+    "write_kernel_text": "write an instruction of a gate",
         Numbers(&[KERNEL_BASE]) => EndsThere(FaultKind::ProtectionKey), Binary [SharedText],
         "the same";
     "write_open_constants": "write IDT, GDT, TSS, and the word that the way out compares with",

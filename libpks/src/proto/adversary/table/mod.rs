@@ -13,6 +13,7 @@ mod records;
 mod rights;
 
 use super::Crime;
+use crate::abi::inspect::Isolation;
 
 /// A sort of crimes.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,33 @@ pub const CRIMES: &[Crime] = &{
     }
     all
 };
+
+/// Crimes that nothing stops where each rights word has a root of its own, and why.
+const LOST_TO_VIEWS: &[(&str, &str)] = &[
+    ("read_kernel_text", FETCHED),
+    ("jump_to_gate_bytes", ANY_ROOT),
+    ("wrmsr_open_word", ANY_ROOT),
+    ("wrmsr_kernel_word", ANY_ROOT),
+    ("wrmsr_of_the_exit", ANY_ROOT),
+    ("wrmsr_kernel_word_at_exit", ANY_ROOT),
+    ("wrmsr_own_word_at_exit", ANY_ROOT),
+    ("wrmsr_efer", ANY_ROOT),
+    ("wrmsr_pat", ANY_ROOT),
+    ("wrmsr_others", ANY_ROOT),
+    ("close_key_0", ANY_ROOT),
+    ("close_key_0_at_exit", ANY_ROOT),
+];
+const ANY_ROOT: &str = "the entry code loads CR3, and a jump there brings a root of its own: the machine resets or is the domain's";
+const FETCHED: &str = "what every domain must fetch it can read: the text of gates and stubs, and no other";
+
+impl Crime {
+    /// Why this isolation does not stop it, so that it is not committed there; `None` where it must be stopped.
+    #[must_use]
+    pub fn why_lost(&self, isolation: Isolation) -> Option<&'static str> {
+        let lost = LOST_TO_VIEWS.iter().find(|(name, _)| isolation == Isolation::Views && *name == self.name);
+        lost.map(|&(_, why)| why)
+    }
+}
 
 /// The crime with this name.
 #[must_use]
@@ -116,6 +144,14 @@ mod tests {
             let open = elsewhere::OPEN.iter().any(|row| row.vectors.contains(vector));
             assert!(here || there || open, "no row for {vector:?}");
         }
+    }
+
+    #[test]
+    fn those_that_are_lost_are_crimes() {
+        assert!(LOST_TO_VIEWS.iter().all(|(name, _)| find(name).is_some()));
+        let lost = |isolation| CRIMES.iter().filter(|crime| crime.why_lost(isolation).is_some()).count();
+        assert_eq!((lost(Isolation::Pks), lost(Isolation::Pku)), (0, 0));
+        assert_eq!(lost(Isolation::Views), LOST_TO_VIEWS.len());
     }
 
     #[test]

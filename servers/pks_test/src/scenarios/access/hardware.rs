@@ -8,7 +8,7 @@ use libpks::proto::pks_test::Seen;
 use libpks::rt::text::cut;
 
 use super::matrix::{MATRIX, Row, expected};
-use crate::bench::{Probed, Target, Tools, UnkeyedPage};
+use crate::bench::{Bound, Probed, Target, Tools, UnkeyedPage};
 use libpks::proto::pks_test::checks::{Checks, Run};
 
 /// What is in both pages before a row, and what is written to them.
@@ -184,9 +184,11 @@ pub(in crate::scenarios) fn reserved_bits(tools: &Tools, checks: &Checks) -> Run
     // Keys 0 and 1 stay open: the kernel runs on them while it tries.
     let good = u64::from(Pkrs::KERNEL.raw()) & 0xffff_ffff;
     if tools.isolation == Isolation::Views {
-        for value in [good, good | 1 << 32] {
+        let _bound = Bound::to(0)?;
+        for value in [good].into_iter().chain((32..64).map(|bit| good | 1 << bit)) {
             let refused = tools.write_raw(value);
             checks.same(format_args!("a write of {value:#x}"), refused, Err(Error::KeysUnsupported))?;
+            checks.same(format_args!("the kernel's word after {value:#x}"), tools.words(0)?.kernel, good)?;
         }
         return Ok(cut(format_args!("there is no register, and no write of one")));
     }

@@ -39,7 +39,11 @@ fn typed_errors(tools: &Tools, checks: &Checks) -> Run {
     let answers = [
         (Nothing, "a key of the pool", tools.keys.allocate().map(drop)),
         (Nothing, "a probe", tools.probe(page.address(), word, Access::Read, 0).map(drop)),
-        (Nothing, "a probe without CR0.WP", tools.probe_wp_off(page.address(), word, Access::Read, 0).map(drop)),
+        (
+            Nothing,
+            "a probe without CR0.WP",
+            tools.probe_wp_off(page.address(), word, Access::Read, 0).map(drop),
+        ),
         (
             Register,
             "a probe without the keys' bit of CR4",
@@ -50,6 +54,8 @@ fn typed_errors(tools: &Tools, checks: &Checks) -> Run {
         (Nothing, "an NMI's words", tools.nmi(0).map(drop)),
         (Register, "a raw write", tools.write_raw(u64::from(Pkrs::KERNEL.raw())).map(drop)),
     ];
+    let words = tools.words(0)?;
+    checks.that(words.keys_on, format_args!("CR4 is {:#x} with {}", words.cr4, tools.isolation))?;
     for (needs, what, answer) in answers {
         let refused = needs == Register && tools.isolation == Isolation::Views;
         let expected = if refused { Err(Error::KeysUnsupported) } else { Ok(()) };
