@@ -126,7 +126,7 @@ impl Kernel {
         }
         self.views.reserve(1)?;
         // None is ever removed, so numbers are dense.
-        let keys = ViewKeys::new(self.views.count(), true);
+        let keys = ViewKeys::new(self.views.count());
         let roots = crate::roots();
         // Where each rights word has a root of its own, a view's is none that a CPU loads.
         let roots = if protection::in_force().has_roots() { &roots[..1] } else { roots };

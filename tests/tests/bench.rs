@@ -13,6 +13,7 @@ fn no_row_is_worse_than_accepted() -> Result<()> {
     let mut rows = bench::run(&workspace, Keys::Pks)?;
     if is_full() {
         rows.extend(bench::run(&workspace, Keys::Pku)?);
+        rows.extend(bench::run(&workspace, Keys::Views)?);
     }
     let worse = bench::accepted(&workspace)?.worse(&rows)?;
     let worse: Vec<_> = worse.iter().map(ToString::to_string).collect();

@@ -1,6 +1,7 @@
 //! Operations on regions, keys and the heap.
 
 use super::{Answer, Outcome, Request, misrouted};
+use crate::arch::protection;
 use crate::mem::PAGE;
 use crate::object::Ref;
 use crate::region::{PooledKey, Region};
@@ -66,6 +67,12 @@ impl Kernel {
             Syscall::HeapGrow => self.grow_heap(request.domain, first).map(Answer::one),
             Syscall::KeyAllocate => {
                 self.require(owner, first, ObjectKind::KeyPool, CapRights::MANAGE)?;
+                match second {
+                    0 => {}
+                    1 if protection::in_force().has_roots() => return Err(Error::KeysUnsupported),
+                    1 => {}
+                    _ => return Err(Error::InvalidArgument),
+                }
                 let view = self.view_of(owner).ok_or(Error::Gone)?;
                 let key = self.take_key(view)?;
                 let made = self.pooled_keys.insert(PooledKey { view, key, refs: 1, regions: 0 });

@@ -58,7 +58,7 @@ errors! {
     QuotaExceeded = 9, "memory quota exceeded";
     /// All protection keys are in use.
     KeysExhausted = 10, "protection keys exhausted";
-    /// This CPU has no protection keys for supervisor pages.
+    /// A key of the CPU was asked for in particular, and none is in use there.
     KeysUnsupported = 11, "no protection keys on this CPU";
     /// The callee died before it accepted the call.
     PeerDied = 12, "peer died";
@@ -130,7 +130,6 @@ error_from! {
         OutOfMemory => Error::OutOfMemory,
     }
     crate::pkey::KeyError {
-        Unsupported => Error::KeysUnsupported,
         Exhausted => Error::KeysExhausted,
         NotAllocated => Error::InvalidArgument,
         Reserved => Error::InvalidArgument,

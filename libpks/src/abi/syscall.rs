@@ -108,7 +108,7 @@ syscalls! {
     ThreadResume = 38;
 
     /// Makes a region: bytes, handle of a key (0: the kernel chooses). Gives handle, address. `QuotaExceeded`,
-    /// `KeysExhausted`, `KeysUnsupported`, `LimitReached`.
+    /// `KeysExhausted`, `LimitReached`.
     RegionCreate = 40;
     /// Tells of a region: handle [Region]. Gives address, bytes, hardware key, the caller's live rights.
     RegionInfo = 41;
@@ -164,8 +164,9 @@ syscalls! {
     /// Unmasks an interrupt after it was handled: handle [IrqLine, MANAGE].
     IrqAck = 65;
 
-    /// Takes a hardware key out of the pool: handle [KeyPool, MANAGE]. Gives handle, hardware key number.
-    /// `KeysExhausted`, `KeysUnsupported`. It goes back with its last capability.
+    /// Takes a key out of the pool: handle [KeyPool, MANAGE], 1 for a key of the CPU in particular, else 0. Gives handle, number
+    /// of the key. `KeysExhausted`; `KeysUnsupported` for a key of the CPU where none are in use. It goes back with its last
+    /// capability.
     KeyAllocate = 70;
     /// Tells of a boot module: handle [BootModule, READ]. Gives its bytes; the buffer receives its name.
     ModuleInfo = 75;

@@ -1,4 +1,4 @@
-//! Hands out the hardware keys of one view.
+//! Hands out the keys of one view.
 #![forbid(unsafe_code)]
 
 use super::{KEYS, Pkey};
@@ -11,9 +11,6 @@ const POOL: u8 = KEYS - FIRST;
 /// Why a key was not handed out or not taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The CPU has no protection keys for supervisor pages.
-    #[error("this CPU has no supervisor protection keys")]
-    Unsupported,
     /// All keys of the view are in use.
     #[error("all protection keys are in use")]
     Exhausted,
@@ -25,14 +22,13 @@ pub enum KeyError {
     Reserved,
 }
 
-/// The free hardware keys of one view, 2 to 15.
+/// The free keys of one view, 2 to 15.
 ///
 /// The key that has been free for longest comes next, so that a stale tag or TLB entry, should one ever be
 /// left, meets its key again as late as possible. That is a second line only: before
 /// [`release`](Self::release) no page, TLB entry or rights word may refer to the key any more.
 #[derive(Clone, Debug)]
 pub struct KeyAllocator {
-    supported: bool,
     /// Bit i: key i is handed out.
     allocated: u16,
     /// Free keys, oldest first, from `first` on, wrapping.
@@ -42,9 +38,9 @@ pub struct KeyAllocator {
 }
 
 impl KeyAllocator {
-    /// All of 2 to 15 are free, in this order. Without PKS on the CPU nothing can be allocated.
+    /// All of 2 to 15 are free, in this order.
     #[must_use]
-    pub const fn new(pks_supported: bool) -> Self {
+    pub const fn new() -> Self {
         let mut free = [Pkey::OPEN; POOL as usize];
         let mut slot = 0;
         while slot < POOL {
@@ -53,17 +49,14 @@ impl KeyAllocator {
             }
             slot += 1;
         }
-        Self { supported: pks_supported, allocated: 0, free, first: 0, count: POOL }
+        Self { allocated: 0, free, first: 0, count: POOL }
     }
 
     /// Hands out the key that has been free for longest.
     ///
     /// # Errors
-    /// [`KeyError::Unsupported`] without PKS, [`KeyError::Exhausted`] when no key is free.
+    /// [`KeyError::Exhausted`] when no key is free.
     pub fn allocate(&mut self) -> Result<Pkey, KeyError> {
-        if !self.supported {
-            return Err(KeyError::Unsupported);
-        }
         if self.count == 0 {
             return Err(KeyError::Exhausted);
         }
@@ -107,7 +100,13 @@ impl KeyAllocator {
     /// How many keys [`allocate`](Self::allocate) can still hand out.
     #[must_use]
     pub const fn available(&self) -> u8 {
-        if self.supported { self.count } else { 0 }
+        self.count
+    }
+}
+
+impl Default for KeyAllocator {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -48,7 +48,7 @@ impl Region {
     /// Makes a region of at least `bytes` bytes, under a key that the kernel chooses or under `key`.
     ///
     /// # Errors
-    /// [`Error::QuotaExceeded`], [`Error::KeysExhausted`], [`Error::KeysUnsupported`], [`Error::LimitReached`].
+    /// [`Error::QuotaExceeded`], [`Error::KeysExhausted`], [`Error::LimitReached`].
     pub fn create(bytes: u64, key: Option<Key>) -> Result<Owned<Self>, Error> {
         let arguments = [bytes, key.map_or(0, Key::word)];
         Ok(Owned::from_word(syscall(Syscall::RegionCreate, arguments)?.words[0]))

@@ -240,12 +240,25 @@ impl Power {
 }
 
 impl KeyPool {
-    /// Takes a hardware key out of the pool; tells its number too.
+    /// Takes a key out of the pool; tells its number too. Where the CPU has none that number is one in the kernel's books,
+    /// with the same rights and faults.
     ///
     /// # Errors
-    /// [`Error::KeysExhausted`], [`Error::KeysUnsupported`].
+    /// [`Error::KeysExhausted`].
     pub fn allocate(self) -> Result<(Owned<Key>, u8), Error> {
-        let [key, number, ..] = syscall(Syscall::KeyAllocate, [self.word()])?.words;
+        self.take(0)
+    }
+
+    /// The same, but a key of the CPU in particular.
+    ///
+    /// # Errors
+    /// [`Error::KeysExhausted`], [`Error::KeysUnsupported`] where none are in use.
+    pub fn allocate_hardware(self) -> Result<(Owned<Key>, u8), Error> {
+        self.take(1)
+    }
+
+    fn take(self, hardware: u64) -> Result<(Owned<Key>, u8), Error> {
+        let [key, number, ..] = syscall(Syscall::KeyAllocate, [self.word(), hardware])?.words;
         Ok((Owned::from_word(key), number as u8))
     }
 }

@@ -31,11 +31,10 @@ pub struct ViewKeys {
 }
 
 impl ViewKeys {
-    /// All keys of a new view are free. `number` tells it from all other views of the same [`Sharing`](super::Sharing);
-    /// without keys on the CPU (`supported`) nothing can be allocated.
+    /// All keys of a new view are free. `number` tells it from all other views of the same [`Sharing`](super::Sharing).
     #[must_use]
-    pub const fn new(number: u32, supported: bool) -> Self {
-        Self { number, allocator: KeyAllocator::new(supported), classes: [None; KEYS as usize] }
+    pub const fn new(number: u32) -> Self {
+        Self { number, allocator: KeyAllocator::new(), classes: [None; KEYS as usize] }
     }
 
     /// The number of the view.

@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn key_allocator_agrees_with_a_queue(steps in prop::collection::vec((any::<bool>(), 0_u8..16), 0..200)) {
-        let mut keys = KeyAllocator::new(true);
+        let mut keys = KeyAllocator::new();
         let mut free: VecDeque<Pkey> = (2..16).map(key).collect();
         for (allocate, number) in steps {
             if allocate {
@@ -167,7 +167,7 @@ proptest! {
 
 #[test]
 fn all_fourteen_keys_come_out_once_then_exhausted() {
-    let mut keys = KeyAllocator::new(true);
+    let mut keys = KeyAllocator::new();
     let taken: Vec<u8> = (0..14).map(|_| keys.allocate().unwrap().index()).collect();
     assert_eq!(taken, (2..16).collect::<Vec<u8>>());
     assert_eq!(keys.allocate(), Err(KeyError::Exhausted));
@@ -176,7 +176,7 @@ fn all_fourteen_keys_come_out_once_then_exhausted() {
 
 #[test]
 fn the_key_free_for_longest_is_reused_first() {
-    let mut keys = KeyAllocator::new(true);
+    let mut keys = KeyAllocator::new();
     let first = keys.allocate().unwrap();
     keys.release(first).unwrap();
     for _ in 0..13 {
@@ -187,7 +187,7 @@ fn the_key_free_for_longest_is_reused_first() {
 
 #[test]
 fn a_key_cannot_be_given_back_twice() {
-    let mut keys = KeyAllocator::new(true);
+    let mut keys = KeyAllocator::new();
     let taken = keys.allocate().unwrap();
     assert_eq!(keys.release(taken), Ok(()));
     assert_eq!(keys.release(taken), Err(KeyError::NotAllocated));
@@ -196,16 +196,8 @@ fn a_key_cannot_be_given_back_twice() {
 
 #[test]
 fn keys_0_and_1_cannot_be_given_back() {
-    let mut keys = KeyAllocator::new(true);
+    let mut keys = KeyAllocator::new();
     for reserved in [Pkey::OPEN, Pkey::KERNEL] {
         assert_eq!(keys.release(reserved), Err(KeyError::Reserved));
     }
-}
-
-#[test]
-fn without_pks_no_key_is_handed_out() {
-    let mut keys = KeyAllocator::new(false);
-    assert_eq!(keys.allocate(), Err(KeyError::Unsupported));
-    assert_eq!(keys.release(key(2)), Err(KeyError::NotAllocated));
-    assert_eq!((keys.available(), keys.allocated().count()), (0, 0));
 }

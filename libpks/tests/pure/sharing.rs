@@ -14,7 +14,7 @@ const RO: Rights = Rights::ReadOnly;
 const RW: Rights = Rights::ReadWrite;
 
 fn classes() -> (Classes, ViewKeys) {
-    (Sharing::new(Vec::new(), Vec::new()), ViewKeys::new(0, true))
+    (Sharing::new(Vec::new(), Vec::new()), ViewKeys::new(0))
 }
 
 /// A mapped region of `domain` alone, and its key.
@@ -122,14 +122,6 @@ fn exhausted_keys_are_an_error_that_changes_nothing() {
 }
 
 #[test]
-fn without_pks_mapping_reports_that() {
-    let (mut classes, _) = classes();
-    let mut keys = ViewKeys::new(0, false);
-    let mut member = classes.join(&keys, A, RW, OneView).unwrap();
-    assert_eq!(classes.map(&mut member, &mut keys), Err(SharingError::Key(KeyError::Unsupported)));
-}
-
-#[test]
 fn pinned_key_is_never_merged_and_never_freed() {
     let (mut classes, mut keys) = classes();
     let (private, private_key) = mapped(&mut classes, &mut keys, A);
@@ -206,7 +198,7 @@ fn handing_over_needs_no_key_on_the_way() {
 #[test]
 fn views_know_nothing_of_each_other() {
     let mut classes = Classes::new(Vec::new(), Vec::new());
-    let (mut here, mut there) = (ViewKeys::new(0, true), ViewKeys::new(1, true));
+    let (mut here, mut there) = (ViewKeys::new(0), ViewKeys::new(1));
     let (mut one, key) = mapped(&mut classes, &mut here, A);
     let (two, same) = mapped(&mut classes, &mut there, A);
     assert_eq!(key, same, "each view has its own keys");
@@ -224,7 +216,7 @@ fn views_know_nothing_of_each_other() {
 #[test]
 fn members_of_another_view_are_refused() {
     let mut classes = Classes::new(Vec::new(), Vec::new());
-    let (mut here, mut there) = (ViewKeys::new(0, true), ViewKeys::new(1, true));
+    let (mut here, mut there) = (ViewKeys::new(0), ViewKeys::new(1));
     let mut unmapped = classes.join(&here, A, RW, OneView).unwrap();
     let (mut member, key) = mapped(&mut classes, &mut here, A);
     let wrong = SharingError::NoSuchClass;

@@ -285,7 +285,7 @@ impl World {
 /// are in use by others; `limits` are the entries of the tables for classes and for holders.
 pub(crate) fn agree(ops: &[Op], taken: u8, limits: Option<(usize, usize)>) {
     let views = [0, 1].map(|number| {
-        let mut keys = ViewKeys::new(number, true);
+        let mut keys = ViewKeys::new(number);
         for _ in 0..taken {
             keys.allocate().unwrap();
         }

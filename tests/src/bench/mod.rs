@@ -31,13 +31,15 @@ const MEMORY_MIB: u64 = 3072;
 /// The time that the guest may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What checks the keys of the guest.
+/// What keeps the guest's domains to their rights words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keys {
     /// Keys for supervisor pages.
     Pks,
     /// Keys for user pages, in ring 0.
     Pku,
+    /// None: page tables for each word.
+    Views,
 }
 
 impl Keys {
@@ -46,6 +48,7 @@ impl Keys {
         match self {
             Self::Pks => "max",
             Self::Pku => "max,-pks",
+            Self::Views => "max,-pks,-pku",
         }
     }
 
@@ -54,6 +57,7 @@ impl Keys {
         match self {
             Self::Pks => "",
             Self::Pku => "_pku",
+            Self::Views => "_views",
         }
     }
 }

@@ -35,7 +35,8 @@ fn run() -> Result<bool> {
         return Ok(true);
     }
     let rows = bench::run(&workspace, Keys::Pks)?;
-    let all = [rows.clone(), bench::run(&workspace, Keys::Pku)?].concat();
+    let others = [bench::run(&workspace, Keys::Pku)?, bench::run(&workspace, Keys::Views)?].concat();
+    let all = [rows.clone(), others].concat();
     print!("{}", bench::table(&all));
     let file = workspace.target().join("bench.json");
     std::fs::write(&file, bench::json(&all)?)?;

@@ -36,9 +36,9 @@ enum Cpu {
     Pks,
     /// `max` with protection keys for user pages alone.
     Pku,
-    /// `max` without protection keys.
+    /// `max` without protection keys: page tables for each rights word.
     NoKeys,
-    /// The oldest that the kernel runs on. It has no LA57 either.
+    /// The oldest that the kernel runs on: no keys, and no LA57 either.
     Qemu64,
 }
 
@@ -72,7 +72,7 @@ const PC: Chipset = Chipset::I440Fx;
 ///
 /// The 36 of {loader} x {levels} x {1, 4 CPUs} x {PKS, PKU, no keys} on Q35, then what else there is. In the slice each value
 /// meets each other value, also when the rows of Limine cannot run.
-const ROWS: [Row; 46] = [
+const ROWS: [Row; 48] = [
     Row(Slice, Direct, Q35, 4, 1, 128, Pks, Together),
     Row(Slice, Direct, Q35, 5, 1, 4096, Pks, Together),
     Row(Slice, Direct, Q35, 4, 4, 4096, Pks, Together),
@@ -119,6 +119,8 @@ const ROWS: [Row; 46] = [
     Row(Slice, Direct, Q35, 5, 4, 128, Pks, Apart),
     Row(Full, Direct, Q35, 4, 4, 4096, Pku, Apart),
     Row(Full, LimineBios, Q35, 4, 2, 128, Pks, Apart),
+    Row(Slice, Direct, Q35, 4, 1, 128, NoKeys, Apart),
+    Row(Full, Direct, Q35, 5, 4, 128, NoKeys, Apart),
 ];
 
 impl Row {

@@ -152,7 +152,7 @@ pub(crate) const fn words(operation: Syscall) -> &'static [Argument] {
         S::IrqLine => &[A::Handle(K::IrqLine), A::Small],
         S::IrqBind => &[A::Handle(K::IrqLine), A::Handle(K::Notification), A::Bits],
         S::IrqAck => &[A::Handle(K::IrqLine)],
-        S::KeyAllocate => &[A::Handle(K::KeyPool)],
+        S::KeyAllocate => &[A::Handle(K::KeyPool), A::Access],
         S::ModuleInfo => &[A::Handle(K::BootModule)],
         S::ModuleRead => &[A::Handle(K::BootModule), A::Any, A::Bytes],
         S::SelfTest => &[A::Handle(K::SelfTest), A::Small, A::Any],

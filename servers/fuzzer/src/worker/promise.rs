@@ -100,9 +100,7 @@ const fn own(operation: Syscall) -> &'static [Error] {
             KeysExhausted,
             OutOfMemory,
         ],
-        S::RegionCreate => {
-            &[InvalidArgument, QuotaExceeded, KeysExhausted, KeysUnsupported, LimitReached, OutOfMemory, Busy]
-        }
+        S::RegionCreate => &[InvalidArgument, QuotaExceeded, KeysExhausted, LimitReached, OutOfMemory, Busy],
         S::RegionOpen | S::RegionOpenGlobal => {
             &[InvalidArgument, RightsExceeded, QuotaExceeded, LimitReached, KeysExhausted, OutOfMemory]
         }
@@ -135,7 +133,7 @@ const fn own(operation: Syscall) -> &'static [Error] {
         S::PortRead | S::PortWrite => &[InvalidArgument],
         S::PortRange => &[InvalidArgument, LimitReached, OutOfMemory],
         S::IrqLine => &[InvalidArgument, Busy, LimitReached, OutOfMemory],
-        S::KeyAllocate => &[KeysExhausted, KeysUnsupported, LimitReached, OutOfMemory],
+        S::KeyAllocate => &[InvalidArgument, KeysExhausted, KeysUnsupported, LimitReached, OutOfMemory],
         S::ModuleInfo => &[NotFound],
         S::ModuleRead => &[InvalidArgument, NotFound],
         S::Inspect => &[InvalidArgument, NotFound, TooLarge],

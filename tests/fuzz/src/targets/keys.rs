@@ -7,22 +7,23 @@ use libpks::pkey::{KeyAllocator, KeyError, Pkey};
 /// Keys that can be handed out: all but the open one and the kernel's.
 const POOL: usize = 14;
 
-/// Runs the target. The first byte says whether there are keys; each other one takes one, or gives one back.
+/// Runs the target. Each byte takes a key, or gives one back.
 pub fn run(bytes: &[u8]) {
-    let Some((&first, steps)) = bytes.split_first() else { return };
-    let supported = first & 1 != 0;
-    let mut keys = KeyAllocator::new(supported);
+    let mut keys = KeyAllocator::new();
     let mut taken = BTreeSet::new();
-    for &step in steps {
+    for &step in bytes {
         if step < 128 {
             match keys.allocate() {
                 Ok(key) => {
                     assert!(key > Pkey::KERNEL, "{key:?} was handed out");
                     assert!(taken.insert(key.index()), "{key:?} was handed out twice");
                 }
-                Err(KeyError::Unsupported) => assert!(!supported),
                 Err(error) => {
-                    assert!(supported && taken.len() == POOL, "{error:?} with {} taken", taken.len())
+                    assert!(
+                        error == KeyError::Exhausted && taken.len() == POOL,
+                        "{error:?} with {} taken",
+                        taken.len()
+                    )
                 }
             }
         } else if let Some(key) = Pkey::new(step & 31) {
@@ -31,7 +32,6 @@ pub fn run(bytes: &[u8]) {
         }
         let listed: BTreeSet<u8> = keys.allocated().map(Pkey::index).collect();
         assert_eq!(listed.iter().filter(|key| **key > 1).copied().collect::<BTreeSet<_>>(), taken);
-        let left = if supported { POOL - taken.len() } else { 0 };
-        assert_eq!(usize::from(keys.available()), left);
+        assert_eq!(usize::from(keys.available()), POOL - taken.len());
     }
 }

@@ -74,7 +74,7 @@ impl Machine {
         let mut machine = Self {
             caps: Caps::new(Vec::new(), Vec::new()),
             classes: Classes::new(Vec::new(), Vec::new()),
-            keys: ViewKeys::new(0, true),
+            keys: ViewKeys::new(0),
             own: Vec::new(),
             regions: HashMap::new(),
             pool: Vec::new(),

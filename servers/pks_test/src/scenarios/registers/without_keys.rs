@@ -38,6 +38,7 @@ fn typed_errors(tools: &Tools, checks: &Checks) -> Run {
     let word = Pkrs::DEFAULT.with(page.key, Rights::ReadWrite);
     let answers = [
         (Nothing, "a key of the pool", tools.keys.allocate().map(drop)),
+        (Register, "a key of the CPU", tools.keys.allocate_hardware().map(drop)),
         (Nothing, "a probe", tools.probe(page.address(), word, Access::Read, 0).map(drop)),
         (
             Nothing,
