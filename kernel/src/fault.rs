@@ -4,7 +4,7 @@ use crate::arch::entry::gate_landing_address;
 use crate::arch::record::{NO_ERROR_CODE, Record, VECTOR_BAD};
 use crate::arch::{clock, insn, protection, window};
 use crate::domain::Domain;
-use crate::mem::{self, PAGE};
+use crate::mem::{self, Leaf, PAGE};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::{Seat, State, Thread, context_base};
@@ -130,14 +130,12 @@ impl Kernel {
         if record.vector != PAGE_FAULT || record.error == NO_ERROR_CODE {
             return false;
         }
-        let leaf = self.walk_as(self.seat(thread).domain, insn::read_cr2());
+        let Seat { domain, word, .. } = *self.seat(thread);
+        let Some(leaf) = self.walk_as(domain, insn::read_cr2()) else { return false };
         if protection::in_force().has_roots() {
-            // What the books forbid has got its error code from them (`error_by_keys`).
-            return record.error & PRESENT == 0 && leaf.is_some();
+            return refused_by_books(leaf, word, record.error).is_none();
         }
-        record.error & KEY != 0
-            && leaf
-                .is_some_and(|leaf| self.seat(thread).word.permits(leaf.key(), access_in(record.error), true))
+        record.error & KEY != 0 && word.permits(leaf.key(), access_in(record.error), true)
     }
 
     /// What a record has of a trap becomes what keys would have left in it, where roots stand for them: the rights word that
@@ -160,16 +158,10 @@ impl Kernel {
     /// be read only. Keys do not check fetches, but a root does: one that is refused counts as a read that the key forbids.
     /// What the books allow stays as it is.
     pub(crate) fn error_by_keys(&self, domain: Ref<Domain>, word: Pkrs, address: u64, error: u64) -> u64 {
-        let Some(leaf) = self.walk_as(domain, address) else { return error };
-        let plain = error & !(PRESENT | KEY);
-        let (fetch, write) = (error & FETCH != 0, error & WRITE != 0);
-        match () {
-            () if fetch && !leaf.executable() => plain | PRESENT,
-            () if leaf.is_keyed() && !word.permits(leaf.key(), access_in(error), true) => {
-                plain | PRESENT | KEY
-            }
-            () if write && !leaf.writable() => plain | PRESENT,
-            () => error,
+        let leaf = self.walk_as(domain, address);
+        match leaf.and_then(|leaf| refused_by_books(leaf, word, error)) {
+            Some(why) => error & !(PRESENT | KEY) | why,
+            None => error,
         }
     }
 
@@ -298,6 +290,17 @@ fn text64(text: &str) -> heapless::String<64> {
         }
     }
     cut
+}
+
+/// Why a leaf or a rights word refuses an access that an error code tells of, in bits of such a code; `None` if they allow it.
+fn refused_by_books(leaf: Leaf, word: Pkrs, error: u64) -> Option<u64> {
+    let (fetch, write) = (error & FETCH != 0, error & WRITE != 0);
+    match () {
+        () if fetch && !leaf.executable() => Some(PRESENT),
+        () if leaf.is_keyed() && !word.permits(leaf.key(), access_in(error), true) => Some(PRESENT | KEY),
+        () if write && !leaf.writable() => Some(PRESENT),
+        () => None,
+    }
 }
 
 /// What a page fault's error code says of the access, as keys know it.

@@ -28,7 +28,7 @@ mod view;
 pub(crate) use bringup::forget_init;
 pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
 pub(crate) use map::{Leaf, MapError, Mapping, PageTables};
-pub(crate) use narrow::{NarrowRoots, REGION_ALIGN, REGIONS_BYTES as NARROW_REGIONS_BYTES};
+pub(crate) use narrow::{Figures, NarrowRoots, REGION_ALIGN, REGIONS_BYTES as NARROW_REGIONS_BYTES};
 pub(crate) use table::ReservedTable;
 pub(crate) use view::ViewTables;
 

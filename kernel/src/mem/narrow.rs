@@ -75,6 +75,14 @@ struct Common {
     full: u64,
 }
 
+/// How many roots a CPU has made, how many of them it remembers, and how many frames it keeps for that.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Figures {
+    pub(crate) made: u64,
+    pub(crate) kept: u32,
+    pub(crate) frames: u32,
+}
+
 /// The narrow roots of a CPU.
 #[derive(Debug)]
 pub(crate) struct NarrowRoots {
@@ -84,8 +92,9 @@ pub(crate) struct NarrowRoots {
     five: bool,
     pool: Pool,
     known: Vec<Narrow, ROOTS>,
-    /// Roots that were asked for.
+    /// Roots that were asked for, and those that were made.
     asked: u64,
+    made: u64,
 }
 
 impl Pool {
@@ -210,6 +219,7 @@ impl NarrowRoots {
             pool,
             known: Vec::new(),
             asked: 0,
+            made: 0,
         })
     }
 
@@ -252,6 +262,11 @@ impl NarrowRoots {
         result
     }
 
+    /// For whoever inspects the CPU.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures { made: self.made, kept: self.known.len() as u32, frames: FRAMES as u32 }
+    }
+
     /// Calls with each root that is kept and as its view is: the view's number, the word, the root.
     pub(super) fn each(&self, mut root_fn: impl FnMut(u32, Pkrs, u64, Table)) {
         self.known.iter().for_each(|known| root_fn(known.view, known.word, known.changes, known.root));
@@ -270,6 +285,7 @@ impl NarrowRoots {
 
     /// Makes a root, at the cost of others if need be. Gives it and its chain of frames.
     fn make(&mut self, tables: &ViewTables, word: Pkrs) -> (Table, u8) {
+        self.made += 1;
         loop {
             let mut growth = Growth { pool: &mut self.pool, chain: NO_FRAME, word };
             let made = grow(&mut growth, tables, self.common, self.five);

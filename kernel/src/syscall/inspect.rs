@@ -4,7 +4,7 @@ use super::{Answer, Outcome, Request, misrouted};
 use crate::arch::{clock, protection};
 use crate::domain::Domain;
 use crate::log::{self, Harmless};
-use crate::mem::{self, PAGE};
+use crate::mem::{self, Figures, NarrowRoots, PAGE};
 use crate::object::Ref;
 use crate::places;
 use crate::state::Kernel;
@@ -284,12 +284,18 @@ impl Kernel {
 
     fn cpu_info(&self, number: u32) -> Result<CpuInfo, Error> {
         let books = self.cpus.get(number).ok_or(Error::NotFound)?;
+        // With keys there are none.
+        let narrow = self.narrow_roots.get(number).map(NarrowRoots::figures);
+        let Figures { made, kept, frames } = narrow.unwrap_or_default();
         Ok(CpuInfo {
             id: number,
             apic_id: books.apic_id,
             switches: books.switches,
             pkrs_writes: books.pkrs_writes,
-            roots_loaded: books.passage.roots_loaded,
+            roots_loaded: if narrow.is_some() { books.pkrs_writes } else { books.passage.roots_loaded },
+            roots_made: made,
+            roots_kept: kept,
+            root_frames: frames,
             entries: books.entries,
             running: self.domain_name(self.seat(books.current).domain),
         })

@@ -226,10 +226,16 @@ pub struct CpuInfo {
     pub apic_id: u32,
     /// Context switches.
     pub switches: u64,
-    /// Writes of PKRS at context switches and exits.
+    /// Writes of rights words, on the ways in and out.
     pub pkrs_writes: u64,
-    /// Loads of another root: ways from one view into another.
+    /// Loads of a root: on the ways from one view into another; where each rights word has a root, all of those writes.
     pub roots_loaded: u64,
+    /// Roots of rights words that it has made, where they have such, and how many of them it remembers.
+    pub roots_made: u64,
+    /// See [`CpuInfo::roots_made`].
+    pub roots_kept: u32,
+    /// Frames that it keeps for their tables.
+    pub root_frames: u32,
     /// Traps and gate entries.
     pub entries: u64,
     /// Name of the domain that runs there.

@@ -228,6 +228,9 @@ pub(crate) fn cpus(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
         ("switches", Right),
         ("PKRS writes", Right),
         ("roots loaded", Right),
+        ("made", Right),
+        ("kept", Right),
+        ("frames for them", Right),
         ("entries", Right),
         ("running", Left),
     ]);
@@ -238,6 +241,9 @@ pub(crate) fn cpus(env: &Env, screen: &mut Screen) -> Result<(), Trouble> {
             &cpu.switches,
             &cpu.pkrs_writes,
             &cpu.roots_loaded,
+            &cpu.roots_made,
+            &cpu.roots_kept,
+            &cpu.root_frames,
             &cpu.entries,
             &cpu.running,
         ]);
