@@ -11,6 +11,7 @@ use libpks::placement;
 use tests::failure::{Failure, check};
 use tests::plan::{Ending, Exercise, Plan, Running};
 
+use crate::cpu::Cpu;
 use crate::lab::{Lab, MANIFEST};
 use crate::scenarios::{self, live_domains};
 
@@ -31,22 +32,22 @@ const HUNDREDS_TIME: Duration = Duration::from_secs(180);
 const THOUSANDS_TIME: Duration = Duration::from_secs(1500);
 
 pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
-    let hundreds = crowd(lab, 2, 256, HUNDREDS, HUNDREDS_TIME);
-    let thousands = full.then(|| crowd(lab, 4, 8192, THOUSANDS, THOUSANDS_TIME));
-    [servers(lab), hundreds].into_iter().chain(thousands).collect()
+    let hundreds = |&cpu| crowd(lab, (2, 256), cpu, HUNDREDS, HUNDREDS_TIME);
+    let thousands = full.then(|| crowd(lab, (4, 8192), Cpu::Pks, THOUSANDS, THOUSANDS_TIME));
+    Cpu::kinds(full).iter().map(hundreds).chain([servers(lab)]).chain(thousands).collect()
 }
 
 /// As many domains as there is memory for.
-fn crowd(lab: &Arc<Lab>, cpus: u32, memory_mib: u64, least: u32, limit: Duration) -> Plan {
+fn crowd(lab: &Arc<Lab>, (cpus, memory_mib): (u32, u64), cpu: Cpu, least: u32, limit: Duration) -> Plan {
     let exercise = Exercise::new("all_domains_answer", move |running: &mut Running| {
         running.console.expect("crowd: ", limit)?;
         let said = running.console.expect("\n", SOON)?;
         let count = said.split(' ').next().and_then(|word| word.parse::<u32>().ok());
         check(count >= Some(least), || format!("not {least} domains, but: {said}"))
     });
-    let machine = Machine::new(Loader::Direct).cpus(cpus).memory_mib(memory_mib);
+    let machine = Machine::new(Loader::Direct).cpus(cpus).cpu(cpu.model()).memory_mib(memory_mib);
     let mut plan = Plan::new(
-        format!("crowd_cpus{cpus}_mem{memory_mib}M"),
+        format!("crowd_cpus{cpus}_mem{memory_mib}M{}", cpu.suffix()),
         lab.boots_manifest(CROWD, machine),
         Ending::Killed,
         vec![exercise],

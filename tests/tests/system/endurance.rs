@@ -10,6 +10,7 @@ use libpks::proto::testlink::{Endured, Reply, Request};
 use tests::failure::{Failure, check};
 use tests::plan::{Ending, Exercise, Plan, Running};
 
+use crate::cpu::Cpu;
 use crate::lab::Lab;
 use crate::scenarios::EXCHANGE;
 
@@ -21,24 +22,31 @@ const ROUNDS: usize = 60;
 const SLACK: u32 = 8;
 /// What a batch may take.
 const LIMIT: Duration = Duration::from_secs(180);
-/// Deaths of each kind in every run, and with all configurations.
+/// Deaths of each kind in every run, and with all configurations, with keys for supervisor pages.
 const SLICE: u32 = 25;
 const FULL: u32 = 1000;
 
 /// The boots.
 pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
-    let (cpus, times): (&[u32], _) = if full { (&[1, 4], FULL) } else { (&[1], SLICE) };
-    cpus.iter().map(|&cpus| plan(lab, cpus, times)).collect()
+    let cpus: &[u32] = if full { &[1, 4] } else { &[1] };
+    let times = |cpu| if full && cpu == Cpu::Pks { FULL } else { SLICE };
+    let all = |&cpu| cpus.iter().map(move |&cpus| plan(lab, cpus, cpu, times(cpu)));
+    Cpu::kinds(full).iter().flat_map(all).collect()
 }
 
-fn plan(lab: &Arc<Lab>, cpus: u32, times: u32) -> Plan {
+fn plan(lab: &Arc<Lab>, cpus: u32, cpu: Cpu, times: u32) -> Plan {
     let exercise = |death: Death| {
         let name = format!("{death:?}").to_lowercase();
         Exercise::new(format!("survives_{name}"), move |running| survive(running, death, times))
     };
-    let machine = Machine::new(Loader::Direct).cpus(cpus).memory_mib(128);
+    let machine = Machine::new(Loader::Direct).cpus(cpus).cpu(cpu.model()).memory_mib(128);
     let exercises = Death::ALL.into_iter().map(exercise).collect();
-    let mut plan = Plan::new(format!("endurance_cpus{cpus}"), lab.boots(machine), Ending::Closing, exercises);
+    let mut plan = Plan::new(
+        format!("endurance_cpus{cpus}{}", cpu.suffix()),
+        lab.boots(machine),
+        Ending::Closing,
+        exercises,
+    );
     plan.weight = cpus as usize;
     plan
 }

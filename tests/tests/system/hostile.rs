@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::qemu::{Loader, Machine};
-use libpks::abi::inspect::Isolation;
 use libpks::abi::name;
 use libpks::elf::{Image, NOTE_NAME, Protection};
 use libpks::proto::adversary::{CRIMES, Crime};
@@ -13,6 +12,7 @@ use libpks::proto::testlink::{Action, Reply, Request};
 use tests::failure::{Failure, check};
 use tests::plan::{BootFn, End, Ending, Exercise, Plan, Running};
 
+use crate::cpu::Cpu;
 use crate::dialogues::{PROMPT, ask, say};
 use crate::lab::Lab;
 use crate::scenarios::{self, EXCHANGE, live_domains};
@@ -116,7 +116,7 @@ pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
         ),
         unbootable(
             "protection_that_is_not_there",
-            lab.boots(machine().cpu(WITHOUT_PKS).cmdline("protection=pks")),
+            lab.boots(machine().cpu(Cpu::Pku.model()).cmdline("protection=pks")),
             &["this CPU has not the keys that protection= asks for"],
         ),
         unbootable(
@@ -133,22 +133,13 @@ pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
         no_acpi(lab),
         old_acpi(lab),
     ]);
-    for cpus in if full { &[1, 4][..] } else { &[1] } {
-        let machine = machine().cpus(*cpus);
-        plans.extend([
-            adversary(lab, machine.clone(), Isolation::Pks, ""),
-            adversary(lab, machine.clone().cpu(WITHOUT_PKS), Isolation::Pku, "_pku"),
-            adversary(lab, machine.clone().cmdline("views=apart"), Isolation::Pks, "_apart"),
-            adversary(lab, machine.cpu(WITHOUT_KEYS), Isolation::Views, "_views"),
-        ]);
+    for &cpus in if full { &[1, 4][..] } else { &[1] } {
+        let kinds = Cpu::KINDS.map(|kind| adversary(lab, machine().cpus(cpus).cpu(kind.model()), kind, ""));
+        plans.extend(kinds);
+        plans.push(adversary(lab, machine().cpus(cpus).cmdline("views=apart"), Cpu::Pks, "_apart"));
     }
     plans
 }
-
-/// A CPU with keys for user pages alone.
-const WITHOUT_PKS: &str = "max,-pks";
-/// A CPU without keys.
-const WITHOUT_KEYS: &str = "max,-pks,-pku";
 
 fn machine() -> Machine {
     Machine::new(Loader::Direct)
@@ -261,14 +252,18 @@ fn without_acpi(lab: &Arc<Lab>, case: &str, more: &[&str], mut exercises: Vec<Ex
     Plan::new(format!("hostile_{case}"), lab.boots(machine), Ending::Closing, exercises)
 }
 
-/// Every crime that this isolation is to stop; afterwards everyone else still runs.
-fn adversary(lab: &Arc<Lab>, machine: Machine, isolation: Isolation, suffix: &str) -> Plan {
+/// Every crime that is to be stopped on this kind of CPU; afterwards everyone else still runs.
+fn adversary(lab: &Arc<Lab>, machine: Machine, cpu: Cpu, views: &str) -> Plan {
     let cpus = machine.cpus;
-    let crimes = CRIMES.iter().filter(|crime| crime.why_lost(isolation).is_none());
+    let crimes = CRIMES.iter().filter(|crime| crime.why_lost(cpu.isolation()).is_none());
     let exercises = crimes.map(|crime| Exercise::new(crime.name, move |running| commit(running, crime)));
     let boot_fn = lab.boots(machine);
-    let mut plan =
-        Plan::new(format!("adversary_cpus{cpus}{suffix}"), boot_fn, Ending::Closing, exercises.collect());
+    let mut plan = Plan::new(
+        format!("adversary_cpus{cpus}{}{views}", cpu.suffix()),
+        boot_fn,
+        Ending::Closing,
+        exercises.collect(),
+    );
     plan.weight = cpus as usize;
     plan
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use image::limine::Limine;
 use image::qemu::{Chipset, Firmware, Loader, Machine, Paging};
-use libpks::abi::inspect::Isolation;
 use tests::matrix::Configuration;
 use tests::plan::{Ending, Exercise, Plan};
 
@@ -14,6 +13,7 @@ use Loader::{Direct, Limine as LimineBios, LimineUefi};
 use Part::{Full, Slice};
 use Views::{Apart, Together};
 
+use crate::cpu::Cpu;
 use crate::lab::Lab;
 use crate::scenarios;
 
@@ -27,29 +27,6 @@ pub(crate) enum Part {
     Slice,
     /// The full one only.
     Full,
-}
-
-/// The CPU model.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Cpu {
-    /// `max`: all that QEMU can emulate.
-    Pks,
-    /// `max` with protection keys for user pages alone.
-    Pku,
-    /// `max` without protection keys: page tables for each rights word.
-    NoKeys,
-    /// The oldest that the kernel runs on: no keys, and no LA57 either.
-    Qemu64,
-}
-
-impl Cpu {
-    const fn isolation(self) -> Isolation {
-        match self {
-            Pks => Isolation::Pks,
-            Pku => Isolation::Pku,
-            NoKeys | Qemu64 => Isolation::Views,
-        }
-    }
 }
 
 /// Where domains are that may be in any view.
@@ -139,21 +116,18 @@ impl Row {
             Chipset::Q35 => ("", ""),
             Chipset::I440Fx => ("pc_", ", pc"),
         };
-        let (cpu, cpu_suffix) = match cpu {
-            Pks => ("max", ""),
-            Pku => ("max,-pks", "_pku"),
-            NoKeys => ("max,-pks,-pku", "_no_keys"),
-            Qemu64 => ("qemu64", "_no_keys_qemu64"),
-        };
         let views_suffix = if views == Apart { "_apart" } else { "" };
         Configuration {
-            name: format!("{loader}{chipset}cpus{cpus}_paging{levels}_mem{memory}{cpu_suffix}{views_suffix}"),
+            name: format!(
+                "{loader}{chipset}cpus{cpus}_paging{levels}_mem{memory}{}{views_suffix}",
+                cpu.suffix()
+            ),
             loader: format!("{loader_title}{chipset_title}"),
             levels,
             cpus,
             memory_mib,
-            isolation: self.6.isolation(),
-            cpu: cpu.to_owned(),
+            isolation: cpu.isolation(),
+            cpu: cpu.model().to_owned(),
             apart: views == Apart,
         }
     }
@@ -205,8 +179,7 @@ fn missing(loader: Loader) -> Option<String> {
 /// # Errors
 /// What is missing.
 pub(crate) fn table_is_complete() -> Result<(), String> {
-    let (loaders, levels, cpus, keys) =
-        ([Direct, LimineBios, LimineUefi], [4, 5], [1, 4], [Pks, Pku, NoKeys]);
+    let (loaders, levels, cpus, keys) = ([Direct, LimineBios, LimineUefi], [4, 5], [1, 4], Cpu::KINDS);
     let has = |find: &dyn Fn(&Row) -> bool, what: String| match ROWS.iter().any(find) {
         true => Ok(()),
         false => Err(format!("no row for {what}")),

@@ -10,6 +10,7 @@ use tests::failure::{Failure, check};
 use tests::plan::{Ending, Exercise, Plan, Running};
 use tests::stress;
 
+use crate::cpu::Cpu;
 use crate::lab::Lab;
 
 /// Seeds that are always the same. The second leaves regions that nobody holds, and accesses them: the page tables show
@@ -22,11 +23,17 @@ const TIMES: [(u32, Duration); 2] = [(4, Duration::from_secs(40)), (1, Duration:
 
 /// The boots.
 pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
-    TIMES.iter().map(|&(cpus, time)| plan(lab, cpus, time, full)).collect()
+    let all = |cpu| TIMES.iter().map(move |&(cpus, time)| plan(lab, cpus, cpu, time, full));
+    let mut plans: Vec<_> = Cpu::kinds(full).iter().flat_map(|&cpu| all(cpu)).collect();
+    if !full {
+        plans.extend(TIMES.last().map(|&(cpus, time)| plan(lab, cpus, Cpu::NoKeys, time, full)));
+    }
+    plans
 }
 
-fn plan(lab: &Arc<Lab>, cpus: u32, time: Duration, full: bool) -> Plan {
-    let machine = Machine::new(Loader::Direct).cpus(cpus).paging(Paging::Four).memory_mib(128);
+fn plan(lab: &Arc<Lab>, cpus: u32, cpu: Cpu, time: Duration, full: bool) -> Plan {
+    let machine =
+        Machine::new(Loader::Direct).cpus(cpus).cpu(cpu.model()).paging(Paging::Four).memory_mib(128);
     // Each leaves the servers stopped, so both give a seed the same keys, alone or after the other.
     let fixed = Exercise::new("fixed_seed", |running| {
         stress::free_keys(running)?;
@@ -39,8 +46,8 @@ fn plan(lab: &Arc<Lab>, cpus: u32, time: Duration, full: bool) -> Plan {
         let tally = run(running, first, time)?;
         check(tally.faults > 0 && tally.refused > 0 && tally.spins > 0, || format!("idle: {tally}"))
     });
-    let mut plan =
-        Plan::new(format!("stress_cpus{cpus}"), lab.boots(machine), Ending::Closing, vec![fixed, more]);
+    let name = format!("stress_cpus{cpus}{}", cpu.suffix());
+    let mut plan = Plan::new(name, lab.boots(machine), Ending::Closing, vec![fixed, more]);
     plan.weight = cpus as usize;
     plan
 }

@@ -14,6 +14,7 @@ use libpks::proto::testlink::{Action, Persisted, Problem, Reply, Request};
 use tests::failure::{Failure, check};
 use tests::plan::{BootFn, End, Ending, Exercise, Plan, Running};
 
+use crate::cpu::Cpu;
 use crate::dialogues::{PROMPT, ask};
 use crate::endurance::settled;
 use crate::lab::Lab;
@@ -24,20 +25,22 @@ const VICTIM: &str = adversary::SERVER;
 /// How long it may take until all is well again.
 const WELL: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
-/// Deaths of `init` in a row in every run, and with all configurations.
+/// Deaths of `init` in a row in every run, and with all configurations, with keys for supervisor pages.
 const SLICE: usize = 8;
 const FULL: usize = 100;
 
 /// The boots.
 pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
-    let (cpus, in_a_row): (&[u32], _) = if full { (&[1, 4], FULL) } else { (&[1], SLICE) };
-    let mut plans: Vec<_> = cpus.iter().map(|&cpus| deaths(lab, cpus, in_a_row)).collect();
+    let cpus: &[u32] = if full { &[1, 4] } else { &[1] };
+    let in_a_row = |cpu| if full && cpu == Cpu::Pks { FULL } else { SLICE };
+    let all = |&cpu| cpus.iter().map(move |&cpus| deaths(lab, cpus, cpu, in_a_row(cpu)));
+    let mut plans: Vec<_> = Cpu::kinds(full).iter().flat_map(all).collect();
     plans.extend([reboot(lab), stop(lab), revival(lab)]);
     plans
 }
 
 /// `init` dies at each of its moments, in each way, and many times in a row.
-fn deaths(lab: &Arc<Lab>, cpus: u32, in_a_row: usize) -> Plan {
+fn deaths(lab: &Arc<Lab>, cpus: u32, cpu: Cpu, in_a_row: usize) -> Plan {
     let moments = Moment::ALL.into_iter().flat_map(|moment| [(moment, Death::Panic), (moment, Death::Fault)]);
     let mut exercises: Vec<_> = moments
         .map(|(moment, death)| {
@@ -59,15 +62,16 @@ fn deaths(lab: &Arc<Lab>, cpus: u32, in_a_row: usize) -> Plan {
         }),
         Exercise::new("patient_calls_follow_the_rules", patient_calls),
     ]);
-    let boot_fn = with_policy(lab, cpus, RestartPolicy::Restart);
-    let mut plan = Plan::new(format!("supervision_cpus{cpus}"), boot_fn, Ending::Closing, exercises);
+    let boot_fn = with_policy(lab, cpus, cpu, RestartPolicy::Restart);
+    let name = format!("supervision_cpus{cpus}{}", cpu.suffix());
+    let mut plan = Plan::new(name, boot_fn, Ending::Closing, exercises);
     plan.weight = cpus as usize;
     plan
 }
 
 /// The test system with another policy for `init`.
-fn with_policy(lab: &Arc<Lab>, cpus: u32, policy: RestartPolicy) -> BootFn {
-    let machine = Machine::new(Loader::Direct).cpus(cpus).memory_mib(128);
+fn with_policy(lab: &Arc<Lab>, cpus: u32, cpu: Cpu, policy: RestartPolicy) -> BootFn {
+    let machine = Machine::new(Loader::Direct).cpus(cpus).cpu(cpu.model()).memory_mib(128);
     lab.boots_with_resealed(machine, "manifest", move |bytes| {
         let mut manifest = Manifest::decode(&bytes).ok()?;
         manifest.servers.first_mut()?.restart = policy;
@@ -105,7 +109,7 @@ fn stop(lab: &Arc<Lab>) -> Plan {
         let said = ask(running, "pks run S2_single")?;
         check(said.contains("PASS  S2_single"), || said.clone())
     });
-    let boot_fn = with_policy(lab, 1, RestartPolicy::Stop);
+    let boot_fn = with_policy(lab, 1, Cpu::Pks, RestartPolicy::Stop);
     Plan::new("supervision_stop", boot_fn, Ending::Closing, vec![exercise])
 }
 
