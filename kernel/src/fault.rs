@@ -1,7 +1,7 @@
 //! Faults of domains: what is reported, who hears of it, what becomes of the domain.
 
 use crate::arch::entry::gate_landing_address;
-use crate::arch::record::{NO_ERROR_CODE, Record, VECTOR_BAD};
+use crate::arch::record::{NO_ERROR_CODE, Record, VECTOR_BAD, VECTOR_CALL};
 use crate::arch::{clock, insn, protection, window};
 use crate::domain::Domain;
 use crate::mem::{self, Leaf, PAGE};
@@ -146,6 +146,10 @@ impl Kernel {
         }
         let Seat { domain, word, .. } = *self.seat(thread);
         let Record { vector, error, pkrs, .. } = self.threads[thread].record;
+        // Gates take no evidence.
+        if vector >= VECTOR_CALL {
+            return;
+        }
         let read = protection::in_force().word_read(pkrs);
         self.threads[thread].record.pkrs = u64::from(read.raw());
         if vector == PAGE_FAULT && error != NO_ERROR_CODE {

@@ -36,7 +36,8 @@ const WITHOUT_MANIFEST: Head = Head {
     restart: RestartPolicy::Stop,
 };
 
-/// What a CPU does that has nothing to do: waits for an interrupt, in a domain that may touch nothing.
+/// What a CPU does that has nothing to do: waits for an interrupt, in a domain that may touch nothing. Where each rights word
+/// has a root it stays on the kernel's, since its text is nowhere else.
 #[unsafe(naked)]
 extern "C" fn idle_loop() -> ! {
     core::arch::naked_asm!("2: sti", "hlt", "jmp 2b")

@@ -96,6 +96,10 @@ extern "C" fn kernel_start() -> ! {
     }
     let protection = protection::choose(features, boot.option(protection::OPTION));
     let protection = protection.unwrap_or_else(|error| give_up(format_args!("{error}")));
+    if mem::translations::ON && protection.has_roots() {
+        // The entry code loads roots that the log knows nothing of.
+        give_up(format_args!("a kernel that logs translations needs protection keys"));
+    }
     if let Some(instructions) = protection.instructions() {
         // SAFETY: still on the loader's page tables, before any other CPU runs.
         unsafe { mem::bringup::fit_pkrs_accesses(&boot, instructions) };

@@ -46,7 +46,7 @@ struct Outcome {
 /// NMIs that this CPU has handled, and PKRS in the last handler.
 static NMIS: AtomicU64 = AtomicU64::new(0);
 static NMI_PKRS: AtomicU32 = AtomicU32::new(0);
-/// Whether an NMI is expected, so that PKRS may be read in its handler (only CPUs with keys have it).
+/// Whether an NMI is expected, so that the word in its handler is noted.
 static NMI_WATCHED: AtomicU32 = AtomicU32::new(0);
 
 /// Called for every NMI.

@@ -1,4 +1,5 @@
-//! The root page table of this CPU, once bring-up is over.
+//! The root page table of this CPU, once bring-up is over. Where each rights word has a root, the entry code loads those by
+//! itself, as it writes PKRS with keys (`protection`).
 //!
 //! MOV CR3 takes a whole address space from a register, and no check behind it could help: the next instruction would
 //! already come from there. So it is in the vault.

@@ -16,6 +16,7 @@
 //! | 5 | read-only, 1 | the vault: text of SelfTest and of MOV CR3, executable only while an operation of it runs on this CPU |
 //! | 0x10.. | read-write, 1 | stacks, a guard page below each |
 
+use super::protection;
 use super::record::Record;
 use core::mem::offset_of;
 use libpks::pkey::Pkrs;
@@ -109,7 +110,7 @@ pub(crate) struct Constants {
     pub(crate) cpu: u64,
     /// What entries write for the kernel: its rights word, or the root on which it runs.
     pub(crate) kernel: u64,
-    /// The rights word of the domain that runs on this CPU.
+    /// The rights word of the domain that runs on this CPU, where CELL holds a root.
     pub(crate) word: u64,
 }
 
@@ -201,9 +202,10 @@ fn constants() -> Constants {
     unsafe { (CONSTANTS as *const Constants).read_volatile() }
 }
 
-/// The word that the last [`set_cell`] said.
+/// The word that exits on this CPU leave the kernel under: with keys what CELL holds, which the entry code sets as well.
 pub(crate) fn cell() -> Pkrs {
-    Pkrs::from_raw(constants().word as u32)
+    let Constants { cell, word, .. } = constants();
+    Pkrs::from_raw(if protection::in_force().has_roots() { word } else { cell } as u32)
 }
 
 /// As much of what the last [`set_cell`] has exits write as a record holds.

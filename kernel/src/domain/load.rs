@@ -31,7 +31,7 @@ impl Kernel {
 
     /// Maps every page of the segments, writable for nobody but the kernel's direct map, and copies the file's bytes.
     fn copy_segments(&mut self, domain: Ref<Domain>, base: u64, image: &Image<'_>) -> Result<(), Error> {
-        let key = self.domains[domain].key.unwrap_or(Pkey::OPEN);
+        let key = self.domains[domain].key.unwrap_or(Pkey::KERNEL);
         for segment in image.segments() {
             self.charge(domain, segment.page_end() - segment.vaddr)?;
             for page in (segment.vaddr..segment.page_end()).step_by(PAGE as usize) {

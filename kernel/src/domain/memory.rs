@@ -29,7 +29,7 @@ impl Kernel {
         };
         books.contexts.stack_pages[context as usize] = pages as u8;
         let base = context_base(books.base, context);
-        let mapping = Mapping::data(books.key.unwrap_or(Pkey::OPEN));
+        let mapping = Mapping::data(books.key.unwrap_or(Pkey::KERNEL));
         let top = base + layout::STACK_TOP_OFFSET;
         let stack =
             (1..=pages).try_for_each(|page| self.map_fresh_page(top - page * PAGE, mapping).map(|_| ()));
@@ -80,7 +80,7 @@ impl Kernel {
             return Err(Error::LimitReached);
         }
         let start = books.base + layout::HEAP_OFFSET + books.heap_bytes;
-        let mapping = Mapping::data(books.key.unwrap_or(Pkey::OPEN));
+        let mapping = Mapping::data(books.key.unwrap_or(Pkey::KERNEL));
         self.charge(domain, pages * PAGE)?;
         for page in 0..pages {
             if let Err(error) = self.map_fresh_page(start + page * PAGE, mapping) {

@@ -89,7 +89,7 @@ pub(crate) struct Domain {
     pub(crate) view_links: Links<Domain>,
     /// Its private memory's part in a sharing class of its own.
     member: Option<Member>,
-    /// The key of its private memory; none without PKS and for the idle domain.
+    /// The key of its private memory; none for the idle domain, which has no memory.
     pub(crate) key: Option<Pkey>,
     pub(crate) quota: Ref<Quota>,
     pub(crate) quota_bytes: u64,

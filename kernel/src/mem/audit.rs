@@ -3,7 +3,7 @@
 //! 1. Nothing is writable and executable; nothing is executable but the kernel's text and images in slots.
 //! 2. Out of the keys' reach (`arch::protection`) are the pages that the CPU must reach under any PKRS (the IDT; in each
 //!    window constants, trap slots, descriptor tables) and the test page, nothing else. Of the former only the trap slots are writable.
-//! 3. No page that keys cover carries key 0, which is open to every domain (where the CPU has keys). Every CPU has slots
+//! 3. No page that keys cover carries key 0, which is open to every domain. Every CPU has slots
 //!    and books of its own.
 //! 4. The direct map carries the kernel's key everywhere, and maps read-only every frame that is mapped executable
 //!    elsewhere.

@@ -249,6 +249,22 @@ impl PageTables {
         Some(leaf.frame(address))
     }
 
+    /// Takes out the table of level 1 for an address, if nothing is mapped below it, and gives its frame. No CPU has a root with
+    /// it in force.
+    pub(super) fn take_empty_table(&mut self, address: u64) -> Option<u64> {
+        let below = |table: Table, level| {
+            let entry = table.get(index(address, level));
+            (is_present(entry) && !is_leaf(entry, level)).then_some(Table(entry & ADDRESS))
+        };
+        let level2 = (3..=self.levels).rev().try_fold(self.root, below)?;
+        let level1 = below(level2, 2)?;
+        if (0..512).any(|n| is_present(level1.get(n))) {
+            return None;
+        }
+        level2.set(index(address, 2), 0);
+        Some(level1.0)
+    }
+
     /// Takes out the leaf that maps an address, whatever its size. The caller invalidates it on every CPU.
     pub(crate) fn remove_leaf(&mut self, address: u64) {
         let (table, level, _) = self.descend(address);

@@ -28,7 +28,9 @@ mod view;
 pub(crate) use bringup::forget_init;
 pub(crate) use direct::{copy_from_frame, copy_to_frame, frame_bytes_zero, read_physical, write_mailbox};
 pub(crate) use map::{Leaf, MapError, Mapping, PageTables};
-pub(crate) use narrow::{Figures, NarrowRoots, REGION_ALIGN, REGIONS_BYTES as NARROW_REGIONS_BYTES};
+pub(crate) use narrow::{
+    Figures, NarrowRoots, REGION_ALIGN, REGIONS_BYTES as NARROW_REGIONS_BYTES, tables_of,
+};
 pub(crate) use table::ReservedTable;
 pub(crate) use view::ViewTables;
 
@@ -118,6 +120,20 @@ impl Memory {
         // A guard page between devices.
         self.next_device += (pages + 1) * PAGE;
         Ok(start + offset)
+    }
+
+    /// Gives back the tables of level 1 of a region that is mapped no more, in a view or else in the kernel's own root. Only
+    /// where they are the region's own, and no CPU has a root with them in force.
+    pub(crate) fn release_tables(&mut self, mut view: Option<&mut ViewTables>, address: u64, pages: u64) {
+        for at in (0..tables_of(pages)).map(|n| address + n * REGION_ALIGN) {
+            let emptied = match &mut view {
+                Some(view) => view.take_empty_table(at),
+                None => self.tables.take_empty_table(at),
+            };
+            if let Some(frame) = emptied {
+                self.release_frame(frame);
+            }
+        }
     }
 
     /// Maps one page.

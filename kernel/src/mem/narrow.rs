@@ -28,6 +28,11 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 
 /// Where regions begin, so that no table of level 1 shows two of them.
 pub(crate) const REGION_ALIGN: u64 = 512 * PAGE;
+/// Tables of level 1 that a region of so many pages has in each root, a guard page counted.
+pub(crate) const fn tables_of(pages: u64) -> u64 {
+    ((pages + 1) * PAGE).div_ceil(REGION_ALIGN)
+}
+
 /// Bytes of the area of regions that are used: what a root has room for.
 pub(crate) const REGIONS_BYTES: u64 = 64 << 30;
 

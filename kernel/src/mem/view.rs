@@ -27,7 +27,8 @@ struct Top {
 /// The tables of a view.
 #[derive(Debug)]
 pub(crate) struct ViewTables {
-    /// By CPU. All have the same entries but for the one that leads to the window.
+    /// By CPU; where each rights word has a root, of the first alone, for no CPU loads them. All have the same entries but
+    /// for the one that leads to the window.
     tops: Vec<Top, MAX_CPUS>,
     /// How often something was shown, hidden or put under another key.
     changes: u64,
@@ -160,6 +161,12 @@ impl ViewTables {
         for page in 0..pages {
             self.tables().unmap(address + page * PAGE);
         }
+    }
+
+    /// See [`PageTables::take_empty_table`].
+    pub(super) fn take_empty_table(&mut self, address: u64) -> Option<u64> {
+        self.changes += 1;
+        self.tables().take_empty_table(address)
     }
 
     /// Gives pages of a region another key. The caller invalidates them on every CPU.

@@ -4,6 +4,7 @@
 //! whether there are any: what a domain shares is not under the key of what it has for itself.
 
 use super::{PooledKey, Region};
+use crate::arch::protection;
 use crate::mem::{self, PAGE, translations};
 use crate::object::Ref;
 use crate::state::Kernel;
@@ -157,6 +158,10 @@ impl Kernel {
         let Region { address, pages, .. } = self.regions[region];
         self.views[view].tables.hide_pages(address, pages);
         self.invalidate(address, pages);
+        if protection::in_force().has_roots() {
+            let tables = &mut self.views[view].tables;
+            mem::with(|memory| memory.release_tables(Some(tables), address, pages));
+        }
     }
 
     /// A view shows a region no longer.

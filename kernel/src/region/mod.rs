@@ -7,7 +7,7 @@ pub(crate) use facet::Facet;
 
 use crate::arch::protection;
 use crate::domain::{Domain, Payer};
-use crate::mem::{self, Mapping, NARROW_REGIONS_BYTES, PAGE, REGION_ALIGN};
+use crate::mem::{self, Mapping, NARROW_REGIONS_BYTES, PAGE, REGION_ALIGN, tables_of};
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::view::View;
@@ -33,7 +33,14 @@ pub(crate) struct Region {
     pub(crate) refs: u32,
 }
 
-/// A hardware key that was taken from the pool of a view.
+/// What a region costs its maker, in bytes: its pages; where it has tables of its own, these too, in the kernel's root and in
+/// the first view that shows it.
+fn cost_of(pages: u64) -> u64 {
+    let tables = if protection::in_force().has_roots() { 2 * tables_of(pages) } else { 0 };
+    (pages + tables) * PAGE
+}
+
+/// A key that was taken from the pool of a view.
 #[derive(Debug)]
 pub(crate) struct PooledKey {
     pub(crate) view: Ref<View>,
@@ -61,7 +68,7 @@ impl Kernel {
             return Err(Error::InvalidArgument);
         }
         let (previous, address) = self.find_room(pages).ok_or(Error::LimitReached)?;
-        let paid = self.charge_lasting(payer, pages * PAGE)?;
+        let paid = self.charge_lasting(payer, cost_of(pages))?;
         let books = Region {
             address,
             pages,
@@ -72,7 +79,7 @@ impl Kernel {
             opened_for_all: 0,
             refs: 1,
         };
-        let region = self.regions.insert(books).inspect_err(|_| self.refund_lasting(paid, pages * PAGE))?;
+        let region = self.regions.insert(books).inspect_err(|_| self.refund_lasting(paid, cost_of(pages)))?;
         self.link_region(region, previous);
         let owner = Owner(payer.number());
         let rights = CapRights::READ | CapRights::WRITE | CapRights::GRANT | CapRights::MANAGE;
@@ -205,7 +212,10 @@ impl Kernel {
         let Some(region) = self.regions.remove(at) else { return };
         self.unlink_region(&region);
         self.unmap_range(region.address, region.pages);
-        self.refund_lasting(region.payer, region.pages * PAGE);
+        if protection::in_force().has_roots() {
+            mem::with(|memory| memory.release_tables(None, region.address, region.pages));
+        }
+        self.refund_lasting(region.payer, cost_of(region.pages));
     }
 
     /// A key goes back to the pool when neither a capability nor a region needs it.

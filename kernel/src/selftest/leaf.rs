@@ -26,7 +26,7 @@ const JMP_RDX: [u8; 2] = [0xff, 0xe2];
 /// fix-ups. RDI the address, RSI what is written for the word, RDX where EAX goes that the page has set, or 0.
 ///
 /// # Safety
-/// Keys are on; interrupts are off; at the address lies the code that [`code`] makes, or a page whose fetch faults.
+/// Interrupts are off; at the address lies the code that [`code`] makes, or a page whose fetch faults.
 #[unsafe(naked)]
 #[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn fetch_page(address: u64, word: u64, value: *mut u64) {
@@ -111,7 +111,7 @@ impl Kernel {
             } else {
                 probe::access(address, written, access as u32, value, probe::Circumstances::Usual)
             }
-        })?;
+        });
         let leaf = mem::with(|memory| memory.tables.walk(address));
         let mut after = [0; 8];
         mem::copy_from_frame(frame, 0, &mut after);
@@ -120,7 +120,7 @@ impl Kernel {
         mem::with(|memory| memory.release_frame(frame));
         let leaf = leaf.ok_or(Error::NotFound)?;
         let memory = u64::from_le_bytes(after);
-        let Outcome { value, faulted, error, cr2, .. } = outcome;
+        let Outcome { value, faulted, error, cr2, .. } = outcome?;
         Ok([faulted, error, cr2, value, leaf.entry, u64::from(leaf.level), memory, address])
     }
 }
@@ -133,7 +133,7 @@ fn before(access: u64, value: u64) -> u64 {
 fn fetch(address: u64, written: u64) -> Outcome {
     super::retry_over_nmis(|| {
         let mut value = 0;
-        // SAFETY: keys are on, interrupts are off in the kernel; the page holds code that comes back, or cannot be executed.
+        // SAFETY: interrupts are off in the kernel; the page holds code that comes back, or cannot be executed.
         vault::run(fetch_page as FetchPage, |fetch| unsafe { fetch(address, written, &raw mut value) });
         Outcome { value, ..*MENDED.lock() }
     })

@@ -36,7 +36,7 @@ impl Circumstances {
 /// write, RCX the value, R8 where the value read goes, R9D the code of the [`Circumstances`].
 ///
 /// # Safety
-/// Keys are on; interrupts are off; the address may be anything, because a fault is mended.
+/// Interrupts are off; the address may be anything, because a fault is mended.
 #[unsafe(naked)]
 #[unsafe(link_section = ".vault.text")]
 unsafe extern "C" fn probe_access(
@@ -118,7 +118,7 @@ pub(super) fn access(
 ) -> Outcome {
     retry_over_nmis(|| {
         let mut read = 0;
-        // SAFETY: keys are on, interrupts are off in the kernel; whatever the address is, its fault is mended. What a write
+        // SAFETY: interrupts are off in the kernel; whatever the address is, its fault is mended. What a write
         // changes is the test's affair: the capability is there for that.
         vault::run(probe_access as ProbeAccess, |probe| unsafe {
             probe(address, written, access, value, &raw mut read, circumstances.code());

@@ -1,6 +1,7 @@
 //! Damage to the kernel's own state, behind the back of its books: so that a test can see whether its checks bite.
 
 use super::word_from;
+use crate::arch::protection;
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
@@ -18,6 +19,11 @@ impl Kernel {
         let key = u8::try_from(key).ok().and_then(Pkey::new).ok_or(Error::InvalidArgument)?;
         if !(layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address) {
             return Err(Error::InvalidArgument);
+        }
+        // A root judges a region by its first page.
+        let pages = self.region_at(address).map_or(0, |region| self.regions[region].pages);
+        if protection::in_force().has_roots() && pages != 1 {
+            return Err(Error::Unsupported);
         }
         let view = self.view_of(self.owner(thread)).ok_or(Error::NotFound)?;
         let tables = &mut self.views[view].tables;
