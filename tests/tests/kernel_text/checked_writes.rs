@@ -3,11 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use image::text::Text;
-use libpks::pkey::Pkrs;
+use libpks::abi::layout::{GATE_CALL, GATE_REPLY, GATE_SYSCALL, GATE_WRITE_OFFSET};
 
 const IA32_PKRS: u64 = 0x6e1;
-/// The word that the CPU is to have, in a page that no domain can write (docs/traps.md).
+/// The words that the CPU is to have, the domain's and the kernel's, in a page that no domain can write (docs/traps.md).
 const CELL: u64 = 0xffff_ffff_c000_0008;
+const KERNEL: u64 = 0xffff_ffff_c000_0028;
 /// Where a check that fails goes.
 const LANDING: &str = "kernel::arch::entry::traps::gate_bad";
 
@@ -27,18 +28,38 @@ fn every_write_is_followed_by_its_check() -> Result<()> {
     Ok(())
 }
 
-/// CMP EAX with a word that no domain chooses, CMP ECX with the register's number, each with a jump to the landing; then
+/// Where the tests aim that jump to the write of a gate.
+#[test]
+fn each_gate_writes_where_tests_aim() -> Result<()> {
+    let text = crate::section(&crate::system()?, ".text")?;
+    let writes: Vec<_> = text
+        .functions()
+        .into_iter()
+        .flat_map(|(address, code)| {
+            Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter().collect::<Vec<_>>()
+        })
+        .filter(|it| it.mnemonic() == Mnemonic::Wrmsr)
+        .map(|it| it.ip())
+        .collect();
+    for gate in [GATE_CALL, GATE_REPLY, GATE_SYSCALL] {
+        let aim = gate + GATE_WRITE_OFFSET;
+        ensure!(writes.contains(&aim), "no WRMSR at {aim:#x}");
+    }
+    Ok(())
+}
+
+/// CMP RAX with a word that no domain chooses, CMP ECX with the register's number, each with a jump to the landing; then
 /// LFENCE or IRETQ, which wait for both (Intel SDM vol. 3A, 9.3), before anything that leads elsewhere.
 fn check(text: &Text, code: &[Instruction]) -> Result<()> {
     let [word, not_word, register, not_register, rest @ ..] = code else { anyhow::bail!("the text ends") };
     ensure!(
-        word.mnemonic() == Mnemonic::Cmp && word.op0_register() == Register::EAX,
-        "{word} is not CMP EAX"
+        word.mnemonic() == Mnemonic::Cmp && word.op0_register() == Register::RAX,
+        "{word} is not CMP RAX"
     );
-    let kernel = word.op1_kind() == OpKind::Immediate32 && word.immediate32() == Pkrs::KERNEL.raw();
     let memory = word.op1_kind() == OpKind::Memory && word.memory_base() == Register::None;
-    let cell = memory && word.memory_index() == Register::None && word.memory_displacement64() == CELL;
-    ensure!(kernel || cell, "{word} compares with what is neither the kernel's word nor the cell");
+    let constant = memory && word.memory_index() == Register::None;
+    let due = constant && matches!(word.memory_displacement64(), CELL | KERNEL);
+    ensure!(due, "{word} compares with what is neither the kernel's word nor the cell");
     let is_number = register.mnemonic() == Mnemonic::Cmp && register.op0_register() == Register::ECX;
     ensure!(is_number && register.immediate(1) == IA32_PKRS, "{register} is not CMP ECX, 6E1h");
     for jump in [not_word, not_register] {
