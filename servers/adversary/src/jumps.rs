@@ -4,7 +4,7 @@ use core::arch::x86_64::__cpuid_count;
 
 use libpks::abi::layout::{GATE_SYSCALL, GATE_WRITE_OFFSET, KERNEL_BASE};
 
-use crate::act::{Hidden, Registers, at_home, escaped, landing, leap, prove, slot_tops, write};
+use crate::act::{Hidden, Registers, at_home, escaped, landing, leap, prove, slot_tops, text_offset, write};
 use crate::{Case, Loot, Outcome, unless};
 
 /// The word that opens every key, the one that closes every key, and the kernel's own (docs/memory-and-keys.md).
@@ -44,6 +44,7 @@ pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
         | "jump_to_landing"
         | "call_instructions" => home(start(target)),
         "jump_past_gates" => home(start(STUBS)),
+        "run_every_text" => home(start(target + text_offset())),
         "wrmsr_open_word" => home(word(OPEN_WORD)),
         "wrmsr_kernel_word" => home(word(KERNEL_WORD)),
         "close_key_0" | "close_key_0_at_exit" => home(word(CLOSED_WORD)),

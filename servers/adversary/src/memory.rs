@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::hint::black_box;
 
-use crate::act::{self, jump, read, write};
+use crate::act::{jump, read, write};
 use crate::{Case, Loot, Outcome};
 
 /// Instructions that return: RET.
@@ -32,7 +32,6 @@ pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
         | "execute_bring_up"
         | "execute_open_constants"
         | "jump_to_kernel_data" => jump(target).rax,
-        "run_every_text" => jump(target + act::text_offset()).rax,
         "execute_trap_slot" => {
             write(target - 0x100, RETURN);
             jump(target - 0x100).rax

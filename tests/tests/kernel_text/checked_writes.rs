@@ -34,7 +34,6 @@ fn each_gate_writes_where_tests_aim() -> Result<()> {
     let text = crate::section(&crate::system()?, ".text")?;
     let writes: Vec<_> = text
         .functions()
-        .into_iter()
         .flat_map(|(address, code)| {
             Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter().collect::<Vec<_>>()
         })

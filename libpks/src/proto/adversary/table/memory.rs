@@ -26,7 +26,7 @@ crimes! {
         "text carries its domain's key, and is read-only besides";
     "run_every_text": "jump to the first instruction of every other domain",
         EveryText => EndsSomehow, Binary [SharedText],
-        "what the other's code touches is under a key that is closed to who runs it",
+        "what the other's code touches is under a key that is closed to who runs it; one that comes back has got nothing",
         left "it may execute there what its own text could hold as well";
     "overrun": "write on and on from a buffer of its own upwards",
         Nothing => Ends(FaultKind::NotMapped), Binary [Wall],
