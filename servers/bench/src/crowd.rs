@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use libpks::abi::inspect::{DomainInfo, DomainState, SystemInfo};
 use libpks::abi::message::WORDS;
@@ -11,7 +12,7 @@ use libpks::rt::domain::Placement;
 use libpks::rt::log::info;
 use libpks::rt::serve::{self, WordServer};
 use libpks::rt::thread::spawn;
-use libpks::rt::{Domain, Endpoint, Env, EnvError, Error, Inspect, Notification, Owned, Thread};
+use libpks::rt::{Domain, Endpoint, Env, EnvError, Error, Inspect, Notification, Owned, Thread, time};
 
 use crate::peer;
 use crate::rows::Tools;
@@ -22,6 +23,9 @@ const NAME: &str = "member";
 const ENDPOINT: &str = "member";
 /// More than anybody has had in one address space.
 const MOST: usize = 4096;
+/// How many end at once, and how long it takes until others do.
+const AT_ONCE: usize = 16;
+const PAUSE: Duration = Duration::from_millis(10);
 /// How often each CPU calls each member.
 const ROUNDS: u64 = 2;
 /// Bytes of the stacks of a member, and of each caller.
@@ -84,6 +88,18 @@ impl Crowd {
     pub(crate) fn call(&self, number: usize) -> Result<(), Error> {
         let (_, endpoint) = self.members.get(number).ok_or(Error::NotFound)?;
         ask(**endpoint, number as u64, 0)
+    }
+}
+
+/// Each end is a line in the log. They come no faster than the console reads it, so that nothing else is lost there.
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        while !self.members.is_empty() {
+            let left = self.members.len().saturating_sub(AT_ONCE);
+            self.members.truncate(left);
+            // Asleep or not, they go.
+            let _ = time::sleep(PAUSE);
+        }
     }
 }
 
