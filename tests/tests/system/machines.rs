@@ -57,7 +57,7 @@ const ROWS: [Row; 48] = [
     Row(Full, Direct, Q35, 4, 1, 96, NoKeys, Together),
     Row(Full, Direct, Q35, 5, 1, 4096, NoKeys, Together),
     Row(Full, Direct, Q35, 4, 4, 4096, NoKeys, Together),
-    Row(Slice, Direct, Q35, 5, 4, 96, NoKeys, Together),
+    Row(Slice, Direct, Q35, 5, 4, 128, NoKeys, Together),
     Row(Full, LimineBios, Q35, 4, 1, 96, Pks, Together),
     Row(Slice, LimineBios, Q35, 5, 1, 128, Pks, Together),
     Row(Full, LimineBios, Q35, 4, 4, 128, Pks, Together),
