@@ -9,6 +9,7 @@
 //! | [`link`], [`frame`] | requests and answers over the guest's second serial port |
 //! | [`console`] | dialogues on its first serial port |
 //! | [`qemu`] | guests in QEMU |
+//! | [`cpu`] | CPU models, by what keeps domains to their rights words there |
 //! | [`gdbstub`] | stops a guest at an instruction |
 //! | [`guest`] | guests that are stopped at exact instructions while they work |
 //! | [`fuzz`] | sessions of the fuzzer in the guest |
@@ -23,6 +24,7 @@
 pub mod bench;
 pub mod board;
 pub mod console;
+pub mod cpu;
 pub mod failure;
 pub mod frame;
 pub mod fuzz;

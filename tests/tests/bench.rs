@@ -4,16 +4,17 @@
 
 use anyhow::{Result, ensure};
 use image::workspace::Workspace;
-use tests::bench::{self, Keys};
+use tests::bench;
+use tests::cpu::Cpu;
 use tests::plan::is_full;
 
 #[test]
 fn no_row_is_worse_than_accepted() -> Result<()> {
     let workspace = Workspace::find()?;
-    let mut rows = bench::run(&workspace, Keys::Pks)?;
+    let mut rows = bench::run(&workspace, Cpu::Pks)?;
     if is_full() {
-        rows.extend(bench::run(&workspace, Keys::Pku)?);
-        rows.extend(bench::run(&workspace, Keys::Views)?);
+        rows.extend(bench::run(&workspace, Cpu::Pku)?);
+        rows.extend(bench::run(&workspace, Cpu::NoKeys)?);
     }
     let worse = bench::accepted(&workspace)?.worse(&rows)?;
     let worse: Vec<_> = worse.iter().map(ToString::to_string).collect();

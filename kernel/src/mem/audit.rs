@@ -18,6 +18,7 @@
 use super::bringup::{self, TOP_SPAN};
 use super::map::{Leaf, PageTables};
 use super::paging::{ADDRESS, Table, is_leaf, is_present};
+use super::view::is_region;
 use super::{
     DEVICES, DIRECT_MAP, DIRECT_MAP_BYTES, KERNEL_TABLES, KERNEL_TABLES_BYTES, PAGE, UNKEYED_TEST_PAGE,
 };
@@ -213,7 +214,7 @@ fn is_in_area(address: u64) -> bool {
     address == UNKEYED_TEST_PAGE
         || within(DIRECT_MAP, DIRECT_MAP_BYTES)
         || layout::slot_of(address).is_some()
-        || within(layout::REGIONS_BASE, layout::REGIONS_BYTES)
+        || is_region(address)
         || within(KERNEL_TABLES, KERNEL_TABLES_BYTES)
         || within(DEVICES, TOP_SPAN)
         || address >= layout::KERNEL_BASE
@@ -231,10 +232,6 @@ fn has_writable_alias(address: u64, leaf: Leaf) -> bool {
 fn is_outside_of_keys(address: u64) -> bool {
     let idt = crate::arch::idt::address();
     matches!(address, window::CONSTANTS | window::SLOTS | window::TABLES) || address == idt
-}
-
-fn is_region(address: u64) -> bool {
-    (layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address)
 }
 
 /// What is wrong with a page of a slot or a region in the kernel's own root.

@@ -32,7 +32,7 @@ pub(crate) use narrow::{
     Figures, NarrowRoots, REGION_ALIGN, REGIONS_BYTES as NARROW_REGIONS_BYTES, tables_of,
 };
 pub(crate) use table::ReservedTable;
-pub(crate) use view::ViewTables;
+pub(crate) use view::{ViewTables, is_region};
 
 use libpks::frames::FrameBitmap;
 use libpks::translations::Event;

@@ -28,6 +28,7 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 
 /// Where regions begin, so that no table of level 1 shows two of them.
 pub(crate) const REGION_ALIGN: u64 = 512 * PAGE;
+
 /// Tables of level 1 that a region of so many pages has in each root, a guard page counted.
 pub(crate) const fn tables_of(pages: u64) -> u64 {
     ((pages + 1) * PAGE).div_ceil(REGION_ALIGN)
@@ -131,6 +132,11 @@ fn narrowed(entry: u64, rights: Rights) -> Option<u64> {
     }
 }
 
+/// The same entry, but to another table.
+fn leading_to(entry: u64, table: Table) -> u64 {
+    entry & !ADDRESS | table.0
+}
+
 /// The key of the first page below a table.
 fn key_below(table: Table, level: u8) -> Option<Pkey> {
     (0..512).map(|n| table.get(n)).filter(|&entry| is_present(entry)).find_map(|entry| {
@@ -167,7 +173,7 @@ impl Growth<'_> {
             let shown = if is_leaf(entry, level) {
                 narrowed(entry, self.word.rights(pte_key(entry)))
             } else if level > whole {
-                self.narrow(below, level - 1, whole)?.map(|below| entry & !ADDRESS | below.0)
+                self.narrow(below, level - 1, whole)?.map(|own| leading_to(entry, own))
             } else {
                 key_below(below, level - 1).and_then(|key| narrowed(entry, self.word.rights(key)))
             };
@@ -181,9 +187,12 @@ impl Growth<'_> {
         }
         Ok(own)
     }
-}
 
-impl Growth<'_> {
+    /// An entry of level 4 that leads to what the word opens of the table that it leads to now.
+    fn narrow_below(&mut self, entry: u64, whole: u8) -> Result<Option<u64>, NoFrames> {
+        Ok(self.narrow(Table(entry & ADDRESS), 3, whole)?.map(|own| leading_to(entry, own)))
+    }
+
     /// The entry for the kernel's image and the window. Whoever may read the image finds it below the window that domains have.
     fn narrow_common(&mut self, common: Common) -> Result<u64, NoFrames> {
         let Common { least, full, .. } = common;
@@ -195,7 +204,7 @@ impl Growth<'_> {
                 let own = self.take()?;
                 own.set(image, Table(full & ADDRESS).get(image) & !Flags::WRITABLE.bits());
                 own.set(window, Table(least & ADDRESS).get(window));
-                Ok(least & !ADDRESS | own.0)
+                Ok(leading_to(least, own))
             }
         }
     }
@@ -314,14 +323,12 @@ fn grow(growth: &mut Growth<'_>, tables: &ViewTables, common: Common, five: bool
         if !is_present(entry) {
             continue;
         }
-        let below = Table(entry & ADDRESS);
         let shown = match () {
             () if n == common.at => Some(growth.narrow_common(common)?),
-            () if layout::slot_of(address).is_some() => {
-                growth.narrow(below, 3, 3)?.map(|own| entry & !ADDRESS | own.0)
+            () if layout::slot_of(address).is_some() || n == index(LEAF_TEST, 4) => {
+                growth.narrow_below(entry, 3)?
             }
-            () if is_region(address) => growth.narrow(below, 3, 2)?.map(|own| entry & !ADDRESS | own.0),
-            () if n == index(LEAF_TEST, 4) => growth.narrow(below, 3, 3)?.map(|own| entry & !ADDRESS | own.0),
+            () if is_region(address) => growth.narrow_below(entry, 2)?,
             () if n == index(UNKEYED_TEST_PAGE, 4) => Some(entry),
             () => narrowed(entry, growth.word.rights(Pkey::KERNEL)),
         };
@@ -337,7 +344,7 @@ fn grow(growth: &mut Growth<'_>, tables: &ViewTables, common: Common, five: bool
     for n in 0..512 {
         let entry = from_root.get(n);
         if is_present(entry) {
-            root.set(n, if n == upper { entry & !ADDRESS | level4.0 } else { entry });
+            root.set(n, if n == upper { leading_to(entry, level4) } else { entry });
         }
     }
     Ok(root)

@@ -35,7 +35,7 @@ pub(crate) struct ViewTables {
 }
 
 /// Whether an address is in the area of regions.
-pub(super) fn is_region(address: u64) -> bool {
+pub(crate) fn is_region(address: u64) -> bool {
     (layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address)
 }
 

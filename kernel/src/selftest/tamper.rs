@@ -2,10 +2,11 @@
 
 use super::word_from;
 use crate::arch::protection;
+use crate::mem::is_region;
 use crate::object::Ref;
 use crate::state::Kernel;
 use crate::thread::Thread;
-use libpks::abi::{Error, layout};
+use libpks::abi::Error;
 use libpks::pkey::{Pkey, Rights};
 
 impl Kernel {
@@ -17,7 +18,7 @@ impl Kernel {
         key: u64,
     ) -> Result<[u64; 8], Error> {
         let key = u8::try_from(key).ok().and_then(Pkey::new).ok_or(Error::InvalidArgument)?;
-        if !(layout::REGIONS_BASE..layout::REGIONS_BASE + layout::REGIONS_BYTES).contains(&address) {
+        if !is_region(address) {
             return Err(Error::InvalidArgument);
         }
         // A root judges a region by its first page.

@@ -6,10 +6,13 @@ use crate::trouble::Trouble;
 use crate::{attacks, control, scenarios, show};
 use alloc::string::String;
 use core::fmt::Write;
-use libpks::abi::inspect::{Isolation, PowerAction, SystemInfo};
+use libpks::abi::inspect::{PowerAction, SystemInfo};
 use libpks::rt::{Env, Inspect};
 use shell::command::{self, Command, HELP};
 use shell::editor::Editor;
+
+/// Before each command.
+const PROMPT: &str = "pks> ";
 
 /// A person, or a line of commands, at the terminal.
 pub(crate) struct Session {
@@ -25,13 +28,12 @@ impl Session {
     /// Greets, runs the commands that the shell was started with, then those that are typed. It does not come back.
     pub(crate) fn run(mut self) -> Result<(), Trouble> {
         let system = self.env.capability::<Inspect>("inspect")?.system()?;
-        let prompt = prompt(&system);
         self.greet(&system);
         if let Some(commands) = self.env.arg("cmd").map(String::from) {
-            let _ = writeln!(self.screen, "{prompt}{commands}");
+            let _ = writeln!(self.screen, "{PROMPT}{commands}");
             self.obey(&commands);
         }
-        self.converse(&prompt)
+        self.converse()
     }
 
     fn greet(&mut self, system: &SystemInfo) {
@@ -43,8 +45,8 @@ impl Session {
         let _ = writeln!(self.screen, "`help` lists the commands.");
     }
 
-    fn converse(mut self, prompt: &str) -> Result<(), Trouble> {
-        let mut editor = Editor::new(prompt);
+    fn converse(mut self) -> Result<(), Trouble> {
+        let mut editor = Editor::new(PROMPT);
         let mut shown = String::new();
         editor.show(&mut shown);
         loop {
@@ -119,11 +121,5 @@ impl Session {
             Command::Attack("all") => attacks::make_all(env, screen),
             Command::Attack(name) => attacks::make_one(env, screen, name),
         }
-    }
-}
-
-fn prompt(system: &SystemInfo) -> String {
-    match system.isolation {
-        Isolation::Pks | Isolation::Pku | Isolation::Views => "pks> ".into(),
     }
 }

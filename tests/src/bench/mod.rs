@@ -18,6 +18,8 @@ use image::system::System;
 use image::workspace::Workspace;
 use libpks::proto::bench::ROWS;
 
+use crate::cpu::Cpu;
+
 pub use accepted::{Accepted, Worse};
 pub use counts::{Counts, Spread};
 pub use picture::picture;
@@ -31,44 +33,13 @@ const MEMORY_MIB: u64 = 3072;
 /// The time that the guest may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What keeps the guest's domains to their rights words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Keys {
-    /// Keys for supervisor pages.
-    Pks,
-    /// Keys for user pages, in ring 0.
-    Pku,
-    /// None: page tables for each word.
-    Views,
-}
-
-impl Keys {
-    /// The CPU that QEMU is to be.
-    const fn cpu(self) -> &'static str {
-        match self {
-            Self::Pks => "max",
-            Self::Pku => "max,-pks",
-            Self::Views => "max,-pks,-pku",
-        }
-    }
-
-    /// What the names of the rows end with.
-    const fn suffix(self) -> &'static str {
-        match self {
-            Self::Pks => "",
-            Self::Pku => "_pku",
-            Self::Views => "_views",
-        }
-    }
-}
-
 /// Runs the bench: the counts of each row, in order.
 ///
 /// # Errors
 /// When something does not build or boot, or the guest does not come to its last row.
-pub fn run(workspace: &Workspace, keys: Keys) -> Result<Vec<Counts>> {
-    let (_, text) = execute(workspace, keys, None)?;
-    counts::read(&text, keys.suffix())
+pub fn run(workspace: &Workspace, cpu: Cpu) -> Result<Vec<Counts>> {
+    let (_, text) = execute(workspace, cpu, None)?;
+    counts::read(&text, cpu.suffix())
 }
 
 /// Where the instructions of one round of a row are: functions, with how often and how many.
@@ -77,12 +48,12 @@ pub fn run(workspace: &Workspace, keys: Keys) -> Result<Vec<Counts>> {
 /// As [`run`], and when no row has that name.
 pub fn trace(workspace: &Workspace, row: &str) -> Result<String> {
     let place = ROWS.iter().position(|known| known.name == row).with_context(|| format!("no row {row:?}"))?;
-    let (system, text) = execute(workspace, Keys::Pks, Some(place))?;
+    let (system, text) = execute(workspace, Cpu::Pks, Some(place))?;
     trace::table(&system, &text)
 }
 
 /// Boots, and gives what the plugin wrote.
-fn execute(workspace: &Workspace, keys: Keys, traced: Option<usize>) -> Result<(System, String)> {
+fn execute(workspace: &Workspace, cpu: Cpu, traced: Option<usize>) -> Result<(System, String)> {
     let plugin = plugin(workspace)?;
     let system = System::build(workspace, &workspace.root().join(MANIFEST)).context(MANIFEST)?;
     let dir = tempfile::Builder::new().prefix("portcullis-bench-").tempdir()?;
@@ -91,7 +62,7 @@ fn execute(workspace: &Workspace, keys: Keys, traced: Option<usize>) -> Result<(
     let option = format!("file={},out={}{trace}", plugin.display(), samples.display());
     // Time is instructions, and does not wait for the host's.
     let machine = Machine::new(Loader::Direct)
-        .cpu(keys.cpu())
+        .cpu(cpu.model())
         .memory_mib(MEMORY_MIB)
         .icount(Icount { shift: 0, sleep: false })
         .serial1(Serial::File(console.clone()))

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use image::workspace::Workspace;
-use tests::bench::{self, Accepted, Keys};
+use tests::bench::{self, Accepted};
+use tests::cpu::Cpu;
 
 fn main() -> ExitCode {
     match run() {
@@ -34,8 +35,8 @@ fn run() -> Result<bool> {
         print!("{}", bench::trace(&workspace, &row)?);
         return Ok(true);
     }
-    let rows = bench::run(&workspace, Keys::Pks)?;
-    let others = [bench::run(&workspace, Keys::Pku)?, bench::run(&workspace, Keys::Views)?].concat();
+    let rows = bench::run(&workspace, Cpu::Pks)?;
+    let others = [bench::run(&workspace, Cpu::Pku)?, bench::run(&workspace, Cpu::NoKeys)?].concat();
     let all = [rows.clone(), others].concat();
     print!("{}", bench::table(&all));
     let file = workspace.target().join("bench.json");

@@ -17,7 +17,7 @@ fn every_write_is_followed_by_its_check() -> Result<()> {
     let text = crate::section(&crate::system()?, ".text")?;
     let mut checked = 0;
     for (address, code) in text.functions() {
-        let code: Vec<_> = Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter().collect();
+        let code = decode(address, code);
         for (n, _) in code.iter().enumerate().filter(|(_, it)| it.mnemonic() == Mnemonic::Wrmsr) {
             let place = text.place(code[n].ip());
             check(&text, &code[n + 1..]).with_context(|| format!("behind the WRMSR in {place}"))?;
@@ -34,9 +34,7 @@ fn each_gate_writes_where_tests_aim() -> Result<()> {
     let text = crate::section(&crate::system()?, ".text")?;
     let writes: Vec<_> = text
         .functions()
-        .flat_map(|(address, code)| {
-            Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter().collect::<Vec<_>>()
-        })
+        .flat_map(|(address, code)| decode(address, code))
         .filter(|it| it.mnemonic() == Mnemonic::Wrmsr)
         .map(|it| it.ip())
         .collect();
@@ -45,6 +43,10 @@ fn each_gate_writes_where_tests_aim() -> Result<()> {
         ensure!(writes.contains(&aim), "no WRMSR at {aim:#x}");
     }
     Ok(())
+}
+
+fn decode(address: u64, code: &[u8]) -> Vec<Instruction> {
+    Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter().collect()
 }
 
 /// CMP RAX with a word that no domain chooses, CMP ECX with the register's number, each with a jump to the landing; then

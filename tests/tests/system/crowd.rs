@@ -8,10 +8,10 @@ use image::manifest;
 use image::qemu::{Loader, Machine};
 use image::workspace::Workspace;
 use libpks::placement;
+use tests::cpu::Cpu;
 use tests::failure::{Failure, check};
 use tests::plan::{Ending, Exercise, Plan, Running};
 
-use crate::cpu::Cpu;
 use crate::lab::{Lab, MANIFEST};
 use crate::scenarios::{self, live_domains};
 

@@ -7,10 +7,10 @@ use image::qemu::{Loader, Machine};
 use libpks::abi::inspect::Objects;
 use libpks::proto::adversary::Death;
 use libpks::proto::testlink::{Endured, Reply, Request};
+use tests::cpu::Cpu;
 use tests::failure::{Failure, check};
 use tests::plan::{Ending, Exercise, Plan, Running};
 
-use crate::cpu::Cpu;
 use crate::lab::Lab;
 use crate::scenarios::EXCHANGE;
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::qemu::{Loader, Machine, Paging};
+use tests::cpu::Cpu;
 use tests::failure::{Failure, check};
 use tests::fuzz::{self, MANIFEST};
 use tests::plan::{Ending, Exercise, Plan, Running};
 use tests::stress;
 
-use crate::cpu::Cpu;
 use crate::lab::Lab;
 
 /// The seed that is always the same.

@@ -9,10 +9,10 @@ use libpks::abi::name;
 use libpks::elf::{Image, NOTE_NAME, Protection};
 use libpks::proto::adversary::{CRIMES, Crime};
 use libpks::proto::testlink::{Action, Reply, Request};
+use tests::cpu::Cpu;
 use tests::failure::{Failure, check};
 use tests::plan::{BootFn, End, Ending, Exercise, Plan, Running};
 
-use crate::cpu::Cpu;
 use crate::dialogues::{PROMPT, ask, say};
 use crate::lab::Lab;
 use crate::scenarios::{self, EXCHANGE, live_domains};

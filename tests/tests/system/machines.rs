@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use image::limine::Limine;
 use image::qemu::{Chipset, Firmware, Loader, Machine, Paging};
+use tests::cpu::Cpu;
 use tests::matrix::Configuration;
 use tests::plan::{Ending, Exercise, Plan};
 
@@ -13,7 +14,6 @@ use Loader::{Direct, Limine as LimineBios, LimineUefi};
 use Part::{Full, Slice};
 use Views::{Apart, Together};
 
-use crate::cpu::Cpu;
 use crate::lab::Lab;
 use crate::scenarios;
 

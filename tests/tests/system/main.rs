@@ -4,7 +4,6 @@
 //! With `PORTCULLIS_FULL=1` all configurations of the matrix are there, otherwise a slice of them.
 #![forbid(unsafe_code)]
 
-mod cpu;
 mod crowd;
 mod dialogues;
 mod endurance;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use image::qemu::{Loader, Machine, Paging};
 use libpks::proto::stress::Tally;
+use tests::cpu::Cpu;
 use tests::failure::{Failure, check};
 use tests::plan::{Ending, Exercise, Plan, Running};
 use tests::stress;
 
-use crate::cpu::Cpu;
 use crate::lab::Lab;
 
 /// Seeds that are always the same. The second leaves regions that nobody holds, and accesses them: the page tables show

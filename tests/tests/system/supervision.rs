@@ -11,10 +11,10 @@ use libpks::manifest::{Backoff, Manifest, RestartPolicy};
 use libpks::proto::adversary::{self, Death as Demise};
 use libpks::proto::supervisor::{Condition, Death, Moment, ServerInfo};
 use libpks::proto::testlink::{Action, Persisted, Problem, Reply, Request};
+use tests::cpu::Cpu;
 use tests::failure::{Failure, check};
 use tests::plan::{BootFn, End, Ending, Exercise, Plan, Running};
 
-use crate::cpu::Cpu;
 use crate::dialogues::{PROMPT, ask};
 use crate::endurance::settled;
 use crate::lab::Lab;

@@ -4,7 +4,7 @@ use libpks::abi::inspect::Isolation;
 
 /// A CPU model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cpu {
+pub enum Cpu {
     /// `max`: all that QEMU can emulate, keys for supervisor pages among them.
     Pks,
     /// `max` with protection keys for user pages alone.
@@ -17,15 +17,17 @@ pub(crate) enum Cpu {
 
 impl Cpu {
     /// One for each kind of isolation.
-    pub(crate) const KINDS: [Self; 3] = [Self::Pks, Self::Pku, Self::NoKeys];
+    pub const KINDS: [Self; 3] = [Self::Pks, Self::Pku, Self::NoKeys];
 
     /// What runs with each kind when all configurations are run, and else with keys for supervisor pages alone.
-    pub(crate) const fn kinds(full: bool) -> &'static [Self] {
+    #[must_use]
+    pub const fn kinds(full: bool) -> &'static [Self] {
         if full { &Self::KINDS } else { &[Self::Pks] }
     }
 
     /// What QEMU calls it.
-    pub(crate) const fn model(self) -> &'static str {
+    #[must_use]
+    pub const fn model(self) -> &'static str {
         match self {
             Self::Pks => "max",
             Self::Pku => "max,-pks",
@@ -34,8 +36,9 @@ impl Cpu {
         }
     }
 
-    /// What names of tests end with.
-    pub(crate) const fn suffix(self) -> &'static str {
+    /// What names of tests and of the bench's rows end with.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
         match self {
             Self::Pks => "",
             Self::Pku => "_pku",
@@ -45,7 +48,8 @@ impl Cpu {
     }
 
     /// What keeps domains to their rights words.
-    pub(crate) const fn isolation(self) -> Isolation {
+    #[must_use]
+    pub const fn isolation(self) -> Isolation {
         match self {
             Self::Pks => Isolation::Pks,
             Self::Pku => Isolation::Pku,
