@@ -16,8 +16,8 @@ use spin::Mutex;
 pub(crate) const ON: bool = cfg!(feature = "log-translations");
 /// The most views of which keys are recorded.
 const MAX_VIEWS: usize = 64;
-/// Bytes of the log: four million records.
-const LOG_BYTES: u64 = HEADER_BYTES + (128 << 20);
+/// Bytes of the log: eight million records.
+const LOG_BYTES: u64 = HEADER_BYTES + (256 << 20);
 
 struct Log {
     /// Where the header lies; none before [`start`].

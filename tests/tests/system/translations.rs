@@ -76,8 +76,8 @@ pub(crate) fn plans(lab: &Arc<Lab>, full: bool) -> Vec<Plan> {
 }
 
 fn plan(lab: &Arc<Lab>, cpus: u32, suffix: &'static str, full: bool) -> Plan {
-    // The log takes 128 MiB of it.
-    let machine = Machine::new(Loader::Direct).cpus(cpus).memory_mib(512);
+    // The log takes 256 MiB of it: all scenarios and crimes on 8 CPUs are six million records.
+    let machine = Machine::new(Loader::Direct).cpus(cpus).memory_mib(1024);
     let machine = if suffix.is_empty() { machine } else { machine.cmdline("views=apart") };
     let name = format!("translations_cpus{cpus}{suffix}");
     let log = name.clone();
