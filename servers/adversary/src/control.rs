@@ -1,14 +1,12 @@
 //! Flags, segments, interrupts.
 
-use libpks::abi::Syscall;
 use libpks::abi::layout::GATE_SYSCALL;
 use libpks::rt::thread::spawn;
 
-use crate::act::{Hidden, Registers, STACK, execute, interrupt, landing, leap, meanwhile};
+use crate::act::{Hidden, Registers, STACK, execute, interrupt, landing, leap, meanwhile, with_flags};
 use crate::frames::{BAD_FLAGS, live_on};
 use crate::{Case, Loot, Outcome, unless};
 
-const ALWAYS: u64 = 0x2;
 const TRAP: u64 = 0x100;
 const INTERRUPTS: u64 = 0x200;
 const DIRECTION: u64 = 0x400;
@@ -61,15 +59,6 @@ fn spin() {
 
 fn load_segment(load: Hidden, selector: u64) {
     leap(&Registers { rip: load.address(), rax: selector, ..Registers::default() });
-}
-
-/// Sets flags, goes to an address with them, and gives those with which it comes back.
-fn with_flags(flags: u64, then: u64) -> u64 {
-    let way = [flags | ALWAYS, then, landing(), landing()];
-    let rsp = (&raw const way).expose_provenance() as u64;
-    let start =
-        Registers { rip: Hidden::Popfq.address(), rsp, r15: Syscall::Yield as u64, ..Registers::default() };
-    leap(&start).flags
 }
 
 fn hostile_flags() -> Outcome {

@@ -8,7 +8,9 @@ use libpks::abi::layout::GATE_SYSCALL;
 use libpks::abi::message::Info;
 use libpks::rt::{Instant, time};
 
-use crate::act::{Hidden, Registers, escaped, execute, interrupt, jump, landing, leap, slot_tops, write};
+use crate::act::{
+    Hidden, Registers, escaped, execute, interrupt, jump, landing, leap, slot_tops, with_flags, write,
+};
 use crate::jumps::{CODE, DATA, FLAGS, forge, stub_of};
 use crate::{Case, Loot, Outcome, unless};
 
@@ -43,9 +45,11 @@ pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
                 jump(interrupt(vector));
             })
         }),
-        "forged_return_address" => through_stub(NOWHERE | 1, FLAGS).map(Loot::Got),
-        "forged_flags" => through_stub(landing(), FLAGS | WORSE_FLAGS)
-            .map_or_else(Err, |flags| unless(flags & BAD_FLAGS != 0, flags)),
+        "forged_return_address" => Ok(Loot::Got(through_stub(NOWHERE | 1, FLAGS))),
+        "forged_flags" => {
+            let flags = through_stub(landing(), FLAGS | WORSE_FLAGS);
+            unless(flags & BAD_FLAGS != 0, flags)
+        }
         "forged_slots" => forged_slots(),
         "iret_frames" => Ok(Loot::Got(iret(target, case.witness))),
         "iret_to_itself" => {
@@ -85,15 +89,15 @@ fn int_page_fault() -> Outcome {
     Ok(Loot::Nothing)
 }
 
-/// Enters the stub of an interrupt, with interrupts off, by a jump, with frames of its own in all slots; gives the flags
-/// with which it came back to `rip`.
-fn through_stub(rip: u64, flags: u64) -> Result<u64, libpks::rt::Error> {
+/// Enters the stub of an interrupt by a jump, with frames of its own in all slots; gives the flags with which it came back to
+/// `rip`. Interrupts are off from before the forging on: a true one would scrub what was forged.
+fn through_stub(rip: u64, flags: u64) -> u64 {
     let stack = [landing(); 16];
     let top = (&raw const stack[8]).expose_provenance() as u64;
-    slot_tops().into_iter().for_each(|slot| forge(slot, rip, flags, top));
-    let way = [2, stub_of(u64::from(KICK)), landing(), landing()];
-    let rsp = (&raw const way).expose_provenance() as u64;
-    Ok(leap(&Registers { rip: Hidden::Popfq.address(), rsp, ..Registers::default() }).flags)
+    let slots = slot_tops();
+    with_flags(0, landing());
+    slots.into_iter().for_each(|slot| forge(slot, rip, flags, top));
+    with_flags(0, stub_of(u64::from(KICK)))
 }
 
 fn forged_slots() -> Outcome {

@@ -6,6 +6,7 @@ mod leap;
 use core::arch::asm;
 use core::time::Duration;
 
+use libpks::abi::Syscall;
 use libpks::abi::layout::{IMAGE_OFFSET, SLOT_BYTES};
 use libpks::rt::thread::spawn;
 use libpks::rt::time;
@@ -14,6 +15,8 @@ use crate::{Loot, Outcome};
 pub(crate) use hidden::{Hidden, interrupt};
 pub(crate) use leap::{After, Registers, escaped, landing, leap};
 
+/// The flag that is always set.
+const ALWAYS: u64 = 0x2;
 /// Stack of threads that commit crimes.
 pub(crate) const STACK: u64 = 16 * 1024;
 
@@ -38,6 +41,15 @@ pub(crate) fn write(address: u64, value: u64) {
 /// Calls an address with all registers full of the word that opens every key.
 pub(crate) fn jump(address: u64) -> After {
     leap(&Registers { rip: address, ..Registers::default() })
+}
+
+/// Sets flags, goes to an address with them, and gives those with which it comes back. Through a gate it is a Yield.
+pub(crate) fn with_flags(flags: u64, then: u64) -> u64 {
+    let way = [flags | ALWAYS, then, landing(), landing()];
+    let rsp = (&raw const way).expose_provenance() as u64;
+    let start =
+        Registers { rip: Hidden::Popfq.address(), rsp, r15: Syscall::Yield as u64, ..Registers::default() };
+    leap(&start).flags
 }
 
 /// Executes an instruction out of the middle of another.

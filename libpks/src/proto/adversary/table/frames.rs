@@ -35,8 +35,8 @@ crimes! {
         "a notification more is no harm to its driver",
         left "it takes time";
     "forged_return_address": "forge the frame in the slot of interrupts and jump to their stub: a return address that is not canonical",
-        Nothing => EndsSomehow, Binary [TrapFrame],
-        "the way out looks at RIP before it is used; if an interrupt has come and scrubbed the slot, it leads to address 0";
+        Nothing => Ends(FaultKind::GateAbuse), Binary [TrapFrame],
+        "the way out looks at RIP before it is used";
     "forged_flags": "forge the flags in every slot, jump to a stub, look which of them come back",
         Nothing => Harmless, Binary [TrapFrame],
         "the way out masks them";
