@@ -95,8 +95,11 @@ impl Crowd {
 impl Drop for Crowd {
     fn drop(&mut self) {
         while !self.members.is_empty() {
-            let left = self.members.len().saturating_sub(AT_ONCE);
-            self.members.truncate(left);
+            // The last one first: slots are given out again in the other order, so that the next crowd has each in the view that
+            // has shown it before.
+            for _ in 0..AT_ONCE {
+                self.remove();
+            }
             // Asleep or not, they go.
             let _ = time::sleep(PAUSE);
         }
