@@ -106,9 +106,9 @@ impl Kernel {
         self.settle_passages();
         let own = window::cpu();
         let books = self.cpu(own);
-        let ways = 1 + core::mem::take(&mut books.passage.ways);
-        books.entries += ways;
-        books.pkrs_writes += 2 * ways;
+        let passed = core::mem::take(&mut books.passage.ways);
+        books.entries += 1 + passed;
+        books.pkrs_writes += 2 * (1 + passed);
         let (current, evicted) = (books.current, core::mem::take(&mut books.evicted));
         if !evicted && record.vector != VECTOR_BAD {
             self.threads[current].record = *record;
@@ -141,7 +141,13 @@ impl Kernel {
             VECTOR_REPLY => self.reply(current),
             VECTOR_SYSCALL => self.syscall(current),
             VECTOR_BAD => {
-                self.threads[current].record.vector = VECTOR_BAD;
+                let record = &mut self.threads[current].record;
+                // It has none of its own. What the books have of the thread is of another domain, if the entry code let it pass
+                // meanwhile.
+                if passed > 0 {
+                    *record = Record::default();
+                }
+                record.vector = VECTOR_BAD;
                 self.fault(current, None);
             }
             _ => self.fault(current, None),

@@ -1,15 +1,20 @@
 //! Reports and the log.
 
-use libpks::abi::Syscall;
-use libpks::abi::layout::ipc_buffer_of;
-use libpks::proto::adversary::FORGED;
-use libpks::rt::{Capability, Error, raw};
+use core::time::Duration;
 
-use crate::act::write;
+use libpks::abi::Syscall;
+use libpks::abi::layout::{GATE_SYSCALL, GATE_WRITE_OFFSET, SLOT_BYTES, ipc_buffer_of};
+use libpks::proto::adversary::FORGED;
+use libpks::rt::thread::spawn;
+use libpks::rt::{Capability, Endpoint, Error, Instant, Notification, raw, time};
+
+use crate::act::{Registers, STACK, leap, own_slot, write};
 use crate::frames::fault_with_frame;
-use crate::{Case, Loot, Outcome, all_refused};
+use crate::{Case, Loot, Outcome, all_refused, unless};
 
 const LINES: u32 = 300;
+/// Of the instruction that writes the rights word.
+const WRITE_BYTES: u64 = 3;
 
 pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
     let log = case.means.log;
@@ -38,6 +43,26 @@ pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
             .try_for_each(|n| log.write(&alloc::format!("line {n} of {LINES}")))
             .map(|()| Loot::Nothing),
         "backtrace_of_nonsense" => fault_with_frame(case.target + 8),
+        "report_of_what_was_before" => report_of_a_failed_check(case.means.console, case.means.priority),
         _ => return None,
     })
+}
+
+/// Has a thread that comes home from a server jump to the check of a gate, which fails, and reads the report. The kernel saw it go
+/// in, because its message was more than words, and not come out.
+fn report_of_a_failed_check(console: Endpoint, priority: u8) -> Outcome {
+    let note = Notification::create()?;
+    let prey = spawn(STACK, priority, move || {
+        // Longer than it takes to ask to hear of its fault.
+        let slept = time::sleep(Duration::from_millis(20));
+        // Noise, which is answered in words.
+        let _ = raw::call(console, 8, [u64::MAX; 8]);
+        leap(&Registers { rip: GATE_SYSCALL + GATE_WRITE_OFFSET + WRITE_BYTES, ..Registers::default() });
+        slept
+    })?;
+    prey.thread().on_fault(*note, 1)?;
+    note.wait(Some(Instant::after(Duration::from_secs(5))))?;
+    let report = prey.thread().fault()?;
+    prey.thread().kill()?;
+    unless(report.rsp != 0 && report.rsp & !(SLOT_BYTES - 1) != own_slot(), report.rsp)
 }

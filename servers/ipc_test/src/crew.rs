@@ -8,6 +8,7 @@ use core::time::Duration;
 use libpks::abi::fault::{FaultKind, FaultReport};
 use libpks::abi::inspect::{DomainInfo, DomainState};
 use libpks::abi::name;
+use libpks::abi::selftest::SelfTestOp;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::budget::{Budget, CpuTime, OVERRUN_DEFAULT_NS};
 use libpks::rt::domain::{Placement, Plan};
@@ -15,7 +16,7 @@ use libpks::rt::endpoint::Received;
 use libpks::rt::thread::{JoinHandle, spawn};
 use libpks::rt::{
     AnyCap, BootModule, CapRights, Capability, Client, Domain, Endpoint, Env, EnvError, Error, Inspect,
-    Instant, IoPorts, IrqLine, KernelLog, KeyPool, Notification, Offer, Owned, Quota, time,
+    Instant, IoPorts, IrqLine, KernelLog, KeyPool, Notification, Offer, Owned, Quota, SelfTest, time,
 };
 
 use crate::errand::{Errand, Reply, Request};
@@ -47,6 +48,7 @@ pub(crate) struct Tools {
     pub(crate) quota: Quota,
     pub(crate) image: BootModule,
     pub(crate) inspect: Inspect,
+    self_test: SelfTest,
     pub(crate) keys: KeyPool,
     pub(crate) ports: IoPorts,
     /// Of the clock that keeps the time of day, whose interrupts nobody else wants.
@@ -64,6 +66,7 @@ impl Tools {
             quota: env.capability("quota")?,
             image: env.capability("module:ipc_test")?,
             inspect: env.capability("inspect")?,
+            self_test: env.capability("self-test")?,
             keys: env.capability("key-pool")?,
             ports: env.capability("ports:2e8")?,
             clock_ports: env.capability("ports:70")?,
@@ -82,6 +85,12 @@ impl Tools {
     /// The same, with helpers somewhere else.
     pub(crate) fn placed(self, placement: Placement) -> Self {
         Self { placement, ..self }
+    }
+
+    /// Pages whose mapping was looked at, and rules that one breaks.
+    pub(crate) fn audit(&self) -> Result<(u64, u64), Error> {
+        let [pages, broken, ..] = self.self_test.run(SelfTestOp::Audit, [0; 5])?;
+        Ok((pages, broken))
     }
 
     /// How many CPUs run.

@@ -114,6 +114,8 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "placed_as_asked" => views::placed,
         "views_share_a_region" => views::shared,
         "calls_load_roots_between_views" => views::roots,
+        "calls_through_three_views" => views::chain,
+        "slot_is_in_one_view" => views::slots,
         "race_revoke" => races::revoke,
         "race_close_for_all" => races::close_for_all,
         "race_destroy" => races::destroy,

@@ -21,6 +21,8 @@ type Seen = &'static str;
 const KEYS: usize = 14;
 /// More than that.
 const MANY: u64 = KEYS as u64 + 3;
+/// How often slots are given out anew.
+const ROUNDS: u64 = 3;
 /// Calls whose roots are counted.
 const CALLS: u64 = 200;
 
@@ -210,4 +212,37 @@ pub(super) fn roots(tools: &Tools, checks: &Checks) -> Run<Seen> {
         format_args!("{CALLS} calls into another view loaded {across} roots"),
     )?;
     Ok("as many as a call inside a view and one into another must")
+}
+
+pub(super) fn chain(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let alone = tools.placed(Placement::Alone);
+    let far = Helper::serving(&alone, Endpoint::create()?, 1, None)?;
+    let near = Helper::serving(&alone, Endpoint::create()?, 1, Some(*far.endpoint))?;
+    let forward = Request::Forward { after_wait: false, holding: false, wait: false };
+    // Over and over, so that the entry code remembers both connections and replies to both without the kernel.
+    for round in 0..CALLS / 2 {
+        let answer = near.ask(&forward);
+        checks.same(format_args!("round {round}"), answer, Ok(Reply::Word(0)))?;
+    }
+    Ok("there and back, a hundred times")
+}
+
+pub(super) fn slots(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let audit = |when: &str| -> Run {
+        let (pages, broken) = tools.audit()?;
+        checks.that(pages > 0 && broken == 0, format_args!("{broken} of {pages} mappings are wrong {when}"))
+    };
+    for _ in 0..ROUNDS {
+        // Numbers, and with them slots, come back in the other order; the view that is left stays, and is used again.
+        drop(Helper::new(&tools.placed(Placement::Alone))?);
+        let here = Helper::new(&tools.here())?;
+        audit("when its slot is a domain's here")?;
+        let alone = Helper::new(&tools.placed(Placement::Alone))?;
+        drop(here);
+        let other = Helper::new(&tools.placed(Placement::Alone))?;
+        audit("when it is one's in a third view")?;
+        drop((alone, other));
+        audit("when it is nobody's")?;
+    }
+    Ok("of one view after the other, and shown in no other")
 }
