@@ -180,6 +180,8 @@ scenarios! {
         "docs/ipc.md";
     "race_revoke", 8, "a thread on another CPU uses a region up to its revoke, and not once more",
         "docs/capabilities.md";
+    "race_narrow", 8, "the same for the right to write, where the domain may go on reading",
+        "docs/capabilities.md";
     "race_close_for_all", 8, "the same for rights of all threads that are closed",
         "docs/memory-and-keys.md";
     "race_destroy", 4, "the same for a region whose last capability goes",

@@ -106,7 +106,7 @@ pub(crate) enum Request {
     Descend,
     /// Tell how many errands that wait came to an end, and the last word that was read.
     Tally,
-    /// Keep the first capability, and use the region from a thread on this CPU until that faults or is buried. It says
+    /// Keep the capabilities, and use the region that the first names from a thread on this CPU until that faults or is buried. It says
     /// so with [`crate::haunt::RUNS`].
     Haunt {
         /// The CPU.

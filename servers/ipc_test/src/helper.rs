@@ -218,6 +218,8 @@ impl Hand {
             Request::Prey => self.prey(caller),
             Request::Haunt { cpu } => {
                 let region = caller.take(0).ok_or(Error::NotFound)?.into_kind::<Region>()?.keep();
+                // What else it may do stays with this domain.
+                *self.kept.lock() = caller.take(1);
                 let note = self.note.ok_or(Error::NotFound)?;
                 *self.haunter.lock() = Some(haunt::start(self.priority, cpu, region, true, note)?);
                 Ok(Reply::Done)

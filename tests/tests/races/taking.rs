@@ -12,7 +12,8 @@ const fn race(scenario: &'static str, thin: usize) -> Race {
 
 #[test]
 fn revoke_under_a_running_thread() -> Result<()> {
-    drive(&[race("race_revoke", 2)])
+    let narrow = Race { taken: false, open_keys: 3, ..race("race_narrow", 12) };
+    drive(&[race("race_revoke", 2), narrow])
 }
 
 #[test]

@@ -116,6 +116,7 @@ pub(crate) fn run(scenario: &'static Scenario, tools: &Tools, checks: &Checks) -
         "calls_load_roots_between_views" => views::roots,
         "calls_through_three_views" => views::chain,
         "slot_is_in_one_view" => views::slots,
+        "race_narrow" => races::narrow,
         "race_revoke" => races::revoke,
         "race_close_for_all" => races::close_for_all,
         "race_destroy" => races::destroy,

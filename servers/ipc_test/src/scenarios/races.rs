@@ -133,6 +133,22 @@ pub(super) fn revoke(tools: &Tools, checks: &Checks) -> Run<Seen> {
     Ok("a domain lost a region under its thread")
 }
 
+pub(super) fn narrow(tools: &Tools, checks: &Checks) -> Run<Seen> {
+    let (_first, helper) = (First::bind()?, Helper::new(tools)?);
+    for _ in 0..ROUNDS {
+        let region = Region::create(16, None)?;
+        let wide = region.mint(CapRights::READ | CapRights::WRITE | CapRights::GRANT, 0)?;
+        let both = [Offer::copy(*wide), Offer::copy(*region).read_only()];
+        let haunted = helper.ask_with(&Request::Haunt { cpu: other_cpu(tools)? }, &both)?;
+        if haunted != Reply::Done {
+            return Err(Stop::failed(format_args!("the helper: {haunted:?}")));
+        }
+        take_away(checks, *region, *helper.note, || wide.revoke())?;
+        helper.expect(&Request::Bury, &Reply::Done)?;
+    }
+    Ok("a domain may only read any more what its thread was writing")
+}
+
 pub(super) fn close_for_all(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (_first, note) = (First::bind()?, Notification::create()?);
     for _ in 0..ROUNDS {
