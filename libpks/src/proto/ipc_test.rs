@@ -174,7 +174,7 @@ scenarios! {
         "docs/memory-and-keys.md";
     "calls_load_roots_between_views", 3, "a call inside a view loads no root, one into another view two",
         "docs/memory-and-keys.md";
-    "slot_is_in_one_view", 9, "a slot that was in one view and is given out in another is shown there alone",
+    "slot_is_in_one_view", 12, "a slot that was in one view and is given out in another is shown there alone",
         "docs/memory-and-keys.md";
     "calls_through_three_views", 100, "a call into a second view and on into a third comes back by the same way",
         "docs/ipc.md";

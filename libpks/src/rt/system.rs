@@ -272,4 +272,13 @@ impl SelfTest {
         let [a, b, c, d, e] = arguments;
         Ok(syscall(Syscall::SelfTest, [self.word(), operation as u64, a, b, c, d, e])?.words)
     }
+
+    /// Audits all mappings. Gives how many pages were looked at, and how many rules are broken; the log names the first ones.
+    ///
+    /// # Errors
+    /// Those of [`SelfTest::run`].
+    pub fn audit(self) -> Result<(u64, u64), Error> {
+        let [pages, broken, ..] = self.run(SelfTestOp::Audit, [0; 5])?;
+        Ok((pages, broken))
+    }
 }

@@ -6,7 +6,7 @@ use libpks::abi::Syscall;
 use libpks::abi::layout::{GATE_SYSCALL, GATE_WRITE_OFFSET, SLOT_BYTES, ipc_buffer_of};
 use libpks::proto::adversary::FORGED;
 use libpks::rt::thread::spawn;
-use libpks::rt::{Capability, Endpoint, Error, Instant, Notification, raw, time};
+use libpks::rt::{Capability, Endpoint, Error, Instant, Notification, Thread, raw};
 
 use crate::act::{Registers, STACK, leap, own_slot, write};
 use crate::frames::fault_with_frame;
@@ -52,15 +52,14 @@ pub(crate) fn commit(case: &Case<'_>) -> Option<Outcome> {
 /// in, because its message was more than words, and not come out.
 fn report_of_a_failed_check(console: Endpoint, priority: u8) -> Outcome {
     let note = Notification::create()?;
-    let prey = spawn(STACK, priority, move || {
-        // Longer than it takes to ask to hear of its fault.
-        let slept = time::sleep(Duration::from_millis(20));
+    let hears = *note;
+    let prey = spawn(STACK, priority, move || -> Result<(), Error> {
+        Thread::current()?.on_fault(hears, 1)?;
         // Noise, which is answered in words.
         let _ = raw::call(console, 8, [u64::MAX; 8]);
         leap(&Registers { rip: GATE_SYSCALL + GATE_WRITE_OFFSET + WRITE_BYTES, ..Registers::default() });
-        slept
+        Ok(())
     })?;
-    prey.thread().on_fault(*note, 1)?;
     note.wait(Some(Instant::after(Duration::from_secs(5))))?;
     let report = prey.thread().fault()?;
     prey.thread().kill()?;

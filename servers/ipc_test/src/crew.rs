@@ -8,7 +8,6 @@ use core::time::Duration;
 use libpks::abi::fault::{FaultKind, FaultReport};
 use libpks::abi::inspect::{DomainInfo, DomainState};
 use libpks::abi::name;
-use libpks::abi::selftest::SelfTestOp;
 use libpks::abi::start::{NamedCap, StartInfo};
 use libpks::budget::{Budget, CpuTime, OVERRUN_DEFAULT_NS};
 use libpks::rt::domain::{Placement, Plan};
@@ -48,7 +47,7 @@ pub(crate) struct Tools {
     pub(crate) quota: Quota,
     pub(crate) image: BootModule,
     pub(crate) inspect: Inspect,
-    self_test: SelfTest,
+    pub(crate) self_test: SelfTest,
     pub(crate) keys: KeyPool,
     pub(crate) ports: IoPorts,
     /// Of the clock that keeps the time of day, whose interrupts nobody else wants.
@@ -85,12 +84,6 @@ impl Tools {
     /// The same, with helpers somewhere else.
     pub(crate) fn placed(self, placement: Placement) -> Self {
         Self { placement, ..self }
-    }
-
-    /// Pages whose mapping was looked at, and rules that one breaks.
-    pub(crate) fn audit(&self) -> Result<(u64, u64), Error> {
-        let [pages, broken, ..] = self.self_test.run(SelfTestOp::Audit, [0; 5])?;
-        Ok((pages, broken))
     }
 
     /// How many CPUs run.

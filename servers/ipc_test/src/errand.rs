@@ -106,8 +106,8 @@ pub(crate) enum Request {
     Descend,
     /// Tell how many errands that wait came to an end, and the last word that was read.
     Tally,
-    /// Keep the capabilities, and use the region that the first names from a thread on this CPU until that faults or is buried. It says
-    /// so with [`crate::haunt::RUNS`].
+    /// Keep the capabilities, and use the region that the first names from a thread on this CPU until that faults or is
+    /// buried. It says so with [`crate::haunt::RUNS`].
     Haunt {
         /// The CPU.
         cpu: u32,

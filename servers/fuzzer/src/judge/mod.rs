@@ -14,7 +14,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use libpks::abi::Error;
-use libpks::abi::selftest::SelfTestOp;
 use libpks::proto::fuzzer::{Reply, Session, Tally};
 use libpks::rt::{BootModule, Client, Env, EnvError, Inspect, KeyPool, Quota, SelfTest, text};
 
@@ -154,12 +153,12 @@ impl<'a> Trial<'a> {
 
     /// Whether each page is mapped as it must be.
     fn audit(&mut self) -> Run {
-        match self.tools.self_test.run(SelfTestOp::Audit, [0; 5]) {
-            Ok([pages, 0, ..]) if pages > 0 => {
+        match self.tools.self_test.audit() {
+            Ok((pages, 0)) if pages > 0 => {
                 self.tally.checks += pages;
                 Ok(())
             }
-            Ok([pages, broken, ..]) => wrong(format_args!("{broken} rules are broken in {pages} pages")),
+            Ok((pages, broken)) => wrong(format_args!("{broken} rules are broken in {pages} pages")),
             Err(error) => wrong(format_args!("no audit: {error}")),
         }
     }

@@ -119,16 +119,27 @@ impl Drop for Own {
     }
 }
 
+/// Takes something away from another domain, whose thread uses `region` through the first of `offers`.
+fn take_from(
+    (tools, checks): (&Tools, &Checks),
+    helper: &Helper,
+    region: Region,
+    offers: &[Offer],
+    take_fn: impl FnOnce() -> Result<(), Error>,
+) -> Run {
+    let haunted = helper.ask_with(&Request::Haunt { cpu: other_cpu(tools)? }, offers)?;
+    if haunted != Reply::Done {
+        return Err(Stop::failed(format_args!("the helper: {haunted:?}")));
+    }
+    take_away(checks, region, *helper.note, take_fn)?;
+    helper.expect(&Request::Bury, &Reply::Done)
+}
+
 pub(super) fn revoke(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let (_first, helper) = (First::bind()?, Helper::new(tools)?);
     for _ in 0..ROUNDS {
         let region = Region::create(16, None)?;
-        let haunted = helper.ask_with(&Request::Haunt { cpu: other_cpu(tools)? }, &[Offer::copy(*region)])?;
-        if haunted != Reply::Done {
-            return Err(Stop::failed(format_args!("the helper: {haunted:?}")));
-        }
-        take_away(checks, *region, *helper.note, || region.revoke())?;
-        helper.expect(&Request::Bury, &Reply::Done)?;
+        take_from((tools, checks), &helper, *region, &[Offer::copy(*region)], || region.revoke())?;
     }
     Ok("a domain lost a region under its thread")
 }
@@ -139,12 +150,7 @@ pub(super) fn narrow(tools: &Tools, checks: &Checks) -> Run<Seen> {
         let region = Region::create(16, None)?;
         let wide = region.mint(CapRights::READ | CapRights::WRITE | CapRights::GRANT, 0)?;
         let both = [Offer::copy(*wide), Offer::copy(*region).read_only()];
-        let haunted = helper.ask_with(&Request::Haunt { cpu: other_cpu(tools)? }, &both)?;
-        if haunted != Reply::Done {
-            return Err(Stop::failed(format_args!("the helper: {haunted:?}")));
-        }
-        take_away(checks, *region, *helper.note, || wide.revoke())?;
-        helper.expect(&Request::Bury, &Reply::Done)?;
+        take_from((tools, checks), &helper, *region, &both, || wide.revoke())?;
     }
     Ok("a domain may only read any more what its thread was writing")
 }

@@ -229,13 +229,16 @@ pub(super) fn chain(tools: &Tools, checks: &Checks) -> Run<Seen> {
 
 pub(super) fn slots(tools: &Tools, checks: &Checks) -> Run<Seen> {
     let audit = |when: &str| -> Run {
-        let (pages, broken) = tools.audit()?;
+        let (pages, broken) = tools.self_test.audit()?;
         checks.that(pages > 0 && broken == 0, format_args!("{broken} of {pages} mappings are wrong {when}"))
     };
     for _ in 0..ROUNDS {
         // Numbers, and with them slots, come back in the other order; the view that is left stays, and is used again.
-        drop(Helper::new(&tools.placed(Placement::Alone))?);
+        let first = Helper::new(&tools.placed(Placement::Alone))?;
+        let slot = tools.running("helper")?.base;
+        drop(first);
         let here = Helper::new(&tools.here())?;
+        checks.same(format_args!("the slot of the next one"), tools.running("helper")?.base, slot)?;
         audit("when its slot is a domain's here")?;
         let alone = Helper::new(&tools.placed(Placement::Alone))?;
         drop(here);

@@ -26,5 +26,5 @@ crimes! {
         "the walk follows frame pointers inside the domain's own slot alone, 12 steps at the most";
     "report_of_what_was_before": "fail a check of a gate, and read in the report what the kernel last kept of the thread",
         Nothing => Harmless, Binary [Records Gate],
-        "a check that fails is told without registers: those in the books may be of a server from which the thread has come home by itself";
+        "no registers are told if the entry code has let the thread pass since: those in the books may be of a server from which it came home";
 }
